@@ -1,0 +1,1 @@
+"""The bilevel problem: inner steps on the weights, an outer step on the architecture."""

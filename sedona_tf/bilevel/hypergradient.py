@@ -1,0 +1,188 @@
+"""The exact gradient of the validation loss through T unrolled inner steps (paper, section 3).
+
+The inner steps are `w_{t+1} = step(w_t, F(w_t; p, b))` with F the relaxed field; the outer loss is
+the validation loss at the last state. Only the T weight vectors are kept. Going back, each step's
+field is recomputed under a tape and the cotangent pulled through it: with J the field's Jacobian,
+`J^T d` is one gradient of `<F, d>`. J is not symmetric, so Hessian-vector shortcuts do not apply.
+Both directions are traced once and looped, so the graph does not grow with T.
+
+At the first step nothing below the architecture is wanted, so its tape watches only p and b and
+the second derivative with respect to the weights is never formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from sedona_tf.bilevel.field import State, relaxed_field, validation_loss
+from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
+from sedona_tf.bilevel.supernet import Supernet
+
+__all__ = ["Hypergradient", "hypergradient"]
+
+
+class Hypergradient(NamedTuple):
+    """What one hypergradient computation gives.
+
+    Attributes:
+        cut_probability: `(L - 1,)`, gradient of the outer loss with respect to p.
+        mixture: `(L - 1, M)`, with respect to the candidate weights b.
+        loss: scalar, the outer loss after the inner steps.
+        logits: `(validation batch, num_classes)` after the inner steps.
+        weights: `(W,)`, the weights after the inner steps.
+    """
+
+    cut_probability: tf.Tensor
+    mixture: tf.Tensor
+    loss: tf.Tensor
+    logits: tf.Tensor
+    weights: tf.Tensor
+
+
+def hypergradient(
+    supernet: Supernet,
+    optimizer: InnerOptimizer,
+    state: State,
+    velocity: tf.Tensor,
+    cut_probability: tf.Tensor,
+    mixture: tf.Tensor,
+    train: tuple[tf.Tensor, tf.Tensor],
+    validation: tuple[tf.Tensor, tf.Tensor],
+    learning_rate: tf.Tensor,
+    *,
+    through_statistics: bool = True,
+    unrolled: bool = False,
+    reduce_mean: Callable[[list[tf.Tensor]], list[tf.Tensor]] = list,
+) -> Hypergradient:
+    """Differentiates the outer loss with respect to the architecture.
+
+    Args:
+        supernet: the network.
+        optimizer: the inner rule.
+        state: values at which the inner steps start.
+        velocity: `(W,)`, the inner optimizer's at that point.
+        cut_probability: `(L - 1,)`, p.
+        mixture: `(L - 1, M)`, b.
+        train: images `(T, batch, height, width, channels)` and labels `(T, batch)`.
+        validation: images `(batch, height, width, channels)` and labels `(batch,)`.
+        learning_rate: scalar, of all T steps.
+        through_statistics: differentiate through the moving statistics, as the outer loss uses
+            them; otherwise treat them as constants, which is about 1 % off.
+        unrolled: repeat the steps in the graph instead of looping: needed where a loop's body may
+            not communicate, that is, with several replicas.
+        reduce_mean: averages tensors over replicas, each of which has its share of the batches.
+
+    Returns:
+        The `Hypergradient`, exact up to rounding.
+    """
+    images, labels = train
+    steps = images.shape[0]
+    learning_rate = tf.cast(learning_rate, state.weights.dtype)
+
+    def repeat(count: int, body, carry):
+        if unrolled:
+            for index in range(count):
+                carry = body(index, *carry)
+            return carry
+        return tf.while_loop(
+            lambda index, *_: index < count,
+            lambda index, *carry: (index + 1, *body(index, *carry)),
+            (tf.constant(0), *carry),
+            parallel_iterations=1,
+        )[1:]
+
+    def store(tensor: tf.Tensor) -> tf.TensorArray:
+        return tf.TensorArray(
+            tensor.dtype, steps, clear_after_read=False, element_shape=tensor.shape
+        )
+
+    # Forward: T inner steps, keeping where each one started.
+    def inner_step(step, weights, velocity, statistics, seeds, trajectory, seed_trajectory):
+        trajectory = trajectory.write(step, weights)
+        seed_trajectory = tuple(
+            array.write(step, seed) for array, seed in zip(seed_trajectory, seeds, strict=True)
+        )
+        field = relaxed_field(
+            supernet,
+            State(weights, statistics, seeds),
+            cut_probability,
+            mixture,
+            images[step],
+            labels[step],
+        )
+        gradients, statistics = reduce_mean([field.gradients, field.statistics])
+        weights, velocity = optimizer.step(weights, velocity, gradients, learning_rate)
+        return weights, velocity, statistics, field.seeds, trajectory, seed_trajectory
+
+    weights, _, statistics, seeds, trajectory, seed_trajectory = repeat(
+        steps,
+        inner_step,
+        (
+            state.weights,
+            velocity,
+            state.statistics,
+            state.seeds,
+            store(state.weights),
+            tuple(store(seed) for seed in state.seeds),
+        ),
+    )
+
+    with tf.GradientTape() as tape:
+        tape.watch([weights, statistics])
+        loss, logits = validation_loss(supernet, State(weights, statistics, seeds), *validation)
+    d_weights, d_statistics = tape.gradient(
+        loss, [weights, statistics], unconnected_gradients="zero"
+    )
+    loss, d_weights, d_statistics = reduce_mean([loss, d_weights, d_statistics])
+    if not through_statistics:
+        d_statistics = tf.zeros_like(d_statistics)
+
+    # Back: recompute the field of each step under a tape.
+    def pull(step, sources_of, d_gradients, d_statistics):
+        """Cotangents of `sources_of(weights, statistics, p, b)` at one step."""
+        weights = trajectory.read(step)
+        # Training never reads the moving statistics' values, only replaces a part of them.
+        statistics = state.statistics
+        p, b = tf.identity(cut_probability), tf.identity(mixture)
+        seeds = tuple(array.read(step) for array in seed_trajectory)
+        sources = sources_of(weights, statistics, p, b)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            field = relaxed_field(
+                supernet, State(weights, statistics, seeds), p, b, images[step], labels[step]
+            )
+        return reduce_mean(
+            tape.gradient(
+                [field.gradients, field.statistics],
+                sources,
+                output_gradients=[d_gradients, d_statistics],
+                unconnected_gradients="zero",
+            )
+        )
+
+    def adjoint_step(index, d_weights, d_velocity, d_statistics, d_p, d_b):
+        d_weights, d_velocity, d_gradients = optimizer.adjoint(
+            d_weights, d_velocity, learning_rate
+        )
+        through_weights, d_statistics, more_p, more_b = pull(
+            steps - 1 - index, lambda *sources: list(sources), d_gradients, d_statistics
+        )
+        return d_weights + through_weights, d_velocity, d_statistics, d_p + more_p, d_b + more_b
+
+    d_weights, d_velocity, d_statistics, d_p, d_b = repeat(
+        steps - 1,
+        adjoint_step,
+        (
+            d_weights,
+            tf.zeros_like(d_weights),
+            d_statistics,
+            tf.zeros_like(cut_probability),
+            tf.zeros_like(mixture),
+        ),
+    )
+    _, _, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)
+    last_p, last_b = pull(0, lambda w, s, p, b: [p, b], d_gradients, d_statistics)
+    return Hypergradient(d_p + last_p, d_b + last_b, loss, logits, weights)

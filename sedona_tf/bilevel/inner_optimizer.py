@@ -1,0 +1,58 @@
+"""SGD with momentum as a function, and its adjoint."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+__all__ = ["InnerOptimizer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InnerOptimizer:
+    """`v <- momentum * v + g + weight_decay * w;  w <- w - lr * v`, on flat vectors.
+
+    Keras optimizers assign to variables, which a tape cannot differentiate through; this one
+    returns the new values. The rule is linear in velocity and gradient, so its adjoint needs
+    neither.
+
+    Attributes:
+        momentum: in `[0, 1)`.
+        weight_decay: per step, on every weight, normalisation included (as in the paper).
+    """
+
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def step(
+        self,
+        weights: tf.Tensor,
+        velocity: tf.Tensor,
+        gradients: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One update; all vectors `(W,)`. Returns `(weights, velocity)`."""
+        velocity = self.momentum * velocity + gradients + self.weight_decay * weights
+        return weights - learning_rate * velocity, velocity
+
+    def adjoint(
+        self, d_weights: tf.Tensor, d_velocity: tf.Tensor, learning_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Pulls cotangents of a step's results back to its inputs.
+
+        Args:
+            d_weights: `(W,)`, cotangent of the new weights.
+            d_velocity: `(W,)`, cotangent of the new velocity.
+            learning_rate: the step's.
+
+        Returns:
+            `(d_weights, d_velocity, d_gradients)` of the old weights, the old velocity and the
+            gradients; the path of the weights through the gradients is the caller's.
+        """
+        d_gradients = d_velocity - learning_rate * d_weights
+        return (
+            d_weights + self.weight_decay * d_gradients,
+            self.momentum * d_gradients,
+            d_gradients,
+        )

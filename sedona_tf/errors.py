@@ -1,0 +1,24 @@
+"""Errors that a person sees: one line, what was wrong, what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+__all__ = ["UserError", "unknown_name"]
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong; commands print its one line and exit with code 2."""
+
+
+def unknown_name(kind: str, name: str, allowed: Sequence[str]) -> str:
+    """Words the error for an unknown name, with the nearest allowed one.
+
+    Example:
+        >>> unknown_name("backbone", "resnet5O", ["resnet50", "vgg19"])
+        "unknown backbone 'resnet5O'. Did you mean 'resnet50'? Allowed: resnet50, vgg19."
+    """
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"unknown {kind} '{name}'.{hint} Allowed: {', '.join(allowed)}."

@@ -1,0 +1,40 @@
+"""Inputs and weights of the numeric references: pure functions of a seed and a name."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+__all__ = ["inputs", "set_weights", "weight"]
+
+
+def inputs(reference: dict) -> tuple:
+    """Returns `(x_train, y_train, x_valid, y_valid)` of a reference, float64 and int64."""
+    rng = np.random.Generator(np.random.PCG64(reference["seed"]))
+    steps, batch, valid = (reference[key] for key in ("steps", "batch", "val_batch"))
+    x_train = rng.standard_normal((steps, batch, 32, 32, 3))
+    y_train = rng.integers(0, 10, (steps, batch))
+    x_valid = rng.standard_normal((valid, 32, 32, 3))
+    y_valid = rng.integers(0, 10, (valid,))
+    return x_train, y_train, x_valid, y_valid
+
+
+def weight(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The weight of that name, for example `unit_1/conv_0/kernel`; float64."""
+    rng = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
+    normal = rng.standard_normal(shape)
+    layer, leaf = name.split("/")[-2:]
+    if layer.startswith("conv"):
+        return normal * np.sqrt(2 / np.prod(shape[:3]))
+    if layer.startswith("dwconv"):
+        return normal * np.sqrt(2 / np.prod(shape[:2]))
+    if leaf == "kernel":
+        return normal * np.sqrt(1 / shape[0])
+    return 1 + 0.1 * normal if leaf == "gamma" else 0.1 * normal
+
+
+def set_weights(part, seed: int) -> None:
+    """Gives every trainable variable of a part its reference weight."""
+    for variable in part.trainable_variables:
+        variable.assign(weight(seed, f"{part.name}/{variable.path}", tuple(variable.shape)))
