@@ -43,7 +43,7 @@ def separable(x, *, num_classes: int, depth: int, narrow: bool):
             x = net.conv(y, x.shape[-1] + growth, activation=False)
         else:
             y = net.conv(y, x.shape[-1], activation=False)
-            x = keras.layers.Add()([x, y])
+            x = keras.layers.Add(name=f"add_{layer}")([x, y])
     x = net.conv(x, FEATURES)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.layers.Dense(num_classes, name="dense_0")(x)
@@ -61,7 +61,7 @@ class _Separable:
 
     def _finish(self, x, activation: bool):
         x = BatchNormalization(name=self._name("bn"))(x)
-        return keras.layers.ReLU()(x) if activation else x
+        return keras.layers.ReLU(name=self._name("relu"))(x) if activation else x
 
     def conv(self, x, filters: int, activation: bool = True):
         return self._finish(conv(x, filters, 1, name=self._name("conv")), activation)

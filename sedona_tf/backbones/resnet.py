@@ -81,15 +81,15 @@ class _Unit:
         for index, (filters, kernel_size, stride) in enumerate(kernels):
             y = self.conv_bn(y, filters, kernel_size, stride)
             if index < len(kernels) - 1:
-                y = keras.layers.ReLU()(y)
+                y = keras.layers.ReLU(name=f"relu_{self.count}")(y)
         if self.stride != 1 or x.shape[-1] != outputs:
             x = self.conv_bn(x, outputs, 1, self.stride)
         return keras.layers.ReLU(name="relu")(keras.layers.Add(name="add")([x, y]))
 
     def _stem(self, x):
         if self.stem == "small":
-            return keras.layers.ReLU()(self.conv_bn(x, self.width, 3))
-        x = keras.layers.ReLU()(self.conv_bn(x, self.width, 7, 2))
+            return keras.layers.ReLU(name="stem_relu")(self.conv_bn(x, self.width, 3))
+        x = keras.layers.ReLU(name="stem_relu")(self.conv_bn(x, self.width, 7, 2))
         # After a ReLU zero padding and the customary minus infinity give the same maximum.
-        x = keras.layers.ZeroPadding2D(1)(x)
+        x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
         return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)

@@ -62,7 +62,8 @@ def vgg(depth: int, input_shape, num_classes: int, width: int, stem: str) -> Bac
     def head(x):
         x = keras.layers.MaxPooling2D(2, name="pool")(x)
         # Channel-major, as the published weights and parameter orders have it.
-        x = keras.layers.Flatten(name="flatten")(keras.layers.Permute((3, 1, 2))(x))
+        x = keras.layers.Permute((3, 1, 2), name="permute")(x)
+        x = keras.layers.Flatten(name="flatten")(x)
         for index in range(2):
             x = keras.layers.Dense(hidden, activation="relu", name=f"dense_{index}")(x)
             x = keras.layers.Dropout(0.5, name=f"dropout_{index}")(x)

@@ -3,12 +3,9 @@
 Unit l is trained on `p_l * g_l + (1 - p_l) * u_l`: g_l is the gradient that its local loss sends
 into its output, u_l the one that arrives from the unit above, p_l the cut probability. Candidates
 and head are trained on their own losses. Because the mixture is on gradients, the field is not the
-gradient of any scalar, so it is computed by an explicit sweep from the head down, with one tape a
-unit and one a local classifier, whose cotangents are mixed by hand. An identity "gate" with a
-scaled backward pass would give the same values and a wrong derivative: an outer tape would
-differentiate the forward pass through it. The sweep is made of ordinary operations, so an outer
-tape differentiates it exactly, and it is exact at p = 0 (backpropagation) and p = 1 (isolated
-blocks).
+gradient of any scalar, so it is computed by an explicit sweep from the head down, whose cotangents
+are mixed by hand: exact at p = 0 (backpropagation) and at p = 1 (isolated blocks). An identity
+"gate" with a scaled backward pass would give the same values and a wrong second derivative.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ import tensorflow as tf
 
 from sedona_tf.bilevel.supernet import Supernet
 
-__all__ = ["Field", "State", "relaxed_field", "validation_loss"]
+__all__ = ["Field", "Sweep", "State", "adjoint", "relaxed_field", "validation_loss"]
 
 
 class State(NamedTuple):
@@ -36,6 +33,26 @@ class State(NamedTuple):
     seeds: tuple[tf.Tensor, ...]
 
 
+class Sweep(NamedTuple):
+    """What passed between the units; all that the adjoint needs of a step beside its weights.
+
+    Attributes:
+        features: h_1 ... h_L, the units' outputs.
+        local: g_1 ... g_L, the local losses' gradients there (the last is the head's).
+        above: u_1 ... u_{L-1}, the gradients from above there.
+    """
+
+    features: tuple[tf.Tensor, ...]
+    local: tuple[tf.Tensor, ...]
+    above: tuple[tf.Tensor, ...]
+
+    def mixed(self, index: int, cut_probability: tf.Tensor) -> tf.Tensor:
+        """The gradient that a unit is trained on, at its output."""
+        if index == len(self.above):
+            return self.local[index]
+        return _mix(cut_probability[index], self.local[index], self.above[index])
+
+
 class Field(NamedTuple):
     """The field at one state on one batch.
 
@@ -45,6 +62,7 @@ class Field(NamedTuple):
         seeds: generator states after the batch.
         losses: `(L,)`, the local losses and, last, the head's.
         logits: `(batch, num_classes)` of the head.
+        sweep: what passed between the units.
     """
 
     gradients: tf.Tensor
@@ -52,6 +70,11 @@ class Field(NamedTuple):
     seeds: tuple[tf.Tensor, ...]
     losses: tf.Tensor
     logits: tf.Tensor
+    sweep: Sweep
+
+
+def _mix(p: tf.Tensor, local: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
+    return p * local + (1.0 - p) * above
 
 
 def relaxed_field(
@@ -62,7 +85,7 @@ def relaxed_field(
     images: tf.Tensor,
     labels: tf.Tensor,
 ) -> Field:
-    """Computes the field; differentiable with respect to every tensor argument but the labels.
+    """Computes the field.
 
     Args:
         supernet: whose field.
@@ -75,70 +98,172 @@ def relaxed_field(
     Returns:
         The `Field`.
     """
-    net = supernet.bind(
-        supernet.weights.unpack(state.weights),
-        supernet.statistics.unpack(state.statistics),
-        state.seeds,
-    )
-    units, head = supernet.backbone.units, supernet.backbone.head
+    units = supernet.backbone.units
+    weights = supernet.weights.unpack(state.weights)
+    states = supernet.unpack_state(state.statistics, state.seeds)
+    gradients: list = [None] * len(supernet.parts)
+    features, local, losses, tapes = [images], [], [], []
 
-    # Up: every unit and every local classifier on a tape of its own.
-    inputs, outputs, unit_tapes = [images], [], []
-    local_losses, local_gradients, gradients = [], [], {}
     for index, unit in enumerate(units):
         with tf.GradientTape() as tape:
-            tape.watch([inputs[index], net.weights_of(unit)])
-            outputs.append(net(unit, inputs[index], training=True))
-        unit_tapes.append(tape)
-        features = outputs[index]
-        inputs.append(features)
-        classifiers = [head] if unit is units[-1] else supernet.auxiliaries[index]
-        with tf.GradientTape() as tape:
-            tape.watch([features, net.weights_of(*classifiers)])
-            if unit is units[-1]:
-                logits = net(head, features, training=True)
-                loss = supernet.head_loss(logits, labels)
-            else:
-                loss = supernet.local_loss(
-                    _mix(net, classifiers, features, mixture[index]), labels
-                )
-        local, *of_weights = tape.gradient(loss, [features, *net.weights_of(*classifiers)])
-        local_losses.append(loss)
-        local_gradients.append(local)
-        for classifier in classifiers:
-            count = len(classifier.trainable_variables)
-            gradients[id(classifier)], of_weights = of_weights[:count], of_weights[count:]
+            tape.watch([features[index], weights[index]])
+            output, states[index] = unit.stateless_call(
+                weights[index], states[index], features[index], training=True
+            )
+        tapes.append(tape)
+        features.append(output)
+        # One local classifier at a time, so that only one's activations exist.
+        with tf.control_dependencies(losses[-1:]):
+            classifier, parts = supernet.classifier(index)
+            result = classifier.gradients(
+                [weights[part] for part in parts],
+                [states[part] for part in parts],
+                tf.identity(output),
+                supernet.mixture_at(index, mixture),
+                labels,
+            )
+        losses.append(result.loss)
+        local.append(result.features)
+        for part, of_weights, after in zip(parts, result.weights, result.state, strict=True):
+            gradients[part], states[part] = of_weights, after
 
-    # Down: mix the local gradient with the one from above, pull it back through the unit.
-    above = None
+    above: list = [None] * (len(units) - 1)
     for index in reversed(range(len(units))):
-        cotangent = local_gradients[index]
-        if above is not None:
-            p = cut_probability[index]
-            cotangent = p * cotangent + (1.0 - p) * above
-        sources = [inputs[index]] if index > 0 else []
-        pulled = unit_tapes[index].gradient(
-            outputs[index],
-            [*sources, *net.weights_of(units[index])],
-            output_gradients=cotangent,
+        cotangent = local[index]
+        if index < len(units) - 1:
+            cotangent = _mix(cut_probability[index], cotangent, above[index])
+        sources = [weights[index], *([features[index]] if index > 0 else [])]
+        gradients[index], *below = tapes[index].gradient(
+            features[index + 1], sources, output_gradients=cotangent
         )
-        above = pulled[0] if sources else None
-        gradients[id(units[index])] = pulled[len(sources) :]
+        if index > 0:
+            above[index - 1] = below[0]
 
+    statistics, seeds = supernet.pack_state(states)
     return Field(
-        supernet.weights.pack([g for part in supernet.parts for g in gradients[id(part)]]),
-        supernet.statistics.pack([value for group in net.statistics for value in group]),
-        tuple(net.seeds),
-        tf.stack(local_losses),
-        logits,
+        supernet.weights.pack([g for group in gradients for g in group]),
+        statistics,
+        seeds,
+        tf.stack(losses),
+        result.outputs,
+        Sweep(tuple(features[1:]), tuple(local), tuple(above)),
     )
 
 
-def _mix(net, classifiers, features: tf.Tensor, weights: tf.Tensor):
-    """Weighted sum of the candidates' outputs, leaf by leaf."""
-    outputs = [net(classifier, features, training=True) for classifier in classifiers]
-    return tf.nest.map_structure(
-        lambda *leaves: tf.add_n([weights[m] * leaf for m, leaf in enumerate(leaves)]), *outputs
+def adjoint(
+    supernet: Supernet,
+    state: State,
+    cut_probability: tf.Tensor,
+    mixture: tf.Tensor,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    sweep: Sweep,
+    d_gradients: tf.Tensor,
+    d_statistics: tf.Tensor,
+    through_weights: bool = True,
+):
+    """Pulls cotangents of the field back to what it was computed from.
+
+    The field is a sweep up (features) and a sweep down (gradients). Its adjoint runs up first,
+    against the sweep down: the cotangent t_l of what unit l was trained on splits into `p_l t_l`
+    for the local gradient and `(1 - p_l) t_l` for the one from above. Then it runs down, against
+    the sweep up. Given what passed between the units, each one is recomputed on its own.
+
+    Args:
+        supernet, state, cut_probability, mixture, images, labels: the field's arguments.
+        sweep: the field's.
+        d_gradients: `(W,)`, cotangent of the field's gradients.
+        d_statistics: `(S,)`, cotangent of its moving statistics; zero for all but the units'.
+        through_weights: also pull back to weights and statistics.
+
+    Returns:
+        `(cut_probability, mixture, weights, statistics)` cotangents; the last two are None unless
+        `through_weights`.
+    """
+    units = supernet.backbone.units
+    weights = supernet.weights.unpack(state.weights)
+    states = supernet.unpack_state(state.statistics, state.seeds)
+    d_field = supernet.weights.unpack(d_gradients)
+    d_moving = supernet.statistics.unpack(d_statistics)
+    inputs = (images, *sweep.features[:-1])
+    d_p, d_b, d_features = [], [], []
+    of_weights: list = [None] * len(supernet.parts)
+    of_moving: list = [tf.nest.map_structure(tf.zeros_like, group) for group in d_moving]
+    second, tapes = [], []
+    from_below = None
+    done: list = []
+
+    last = len(units) if through_weights else len(units) - 1
+    for index, unit in enumerate(units[:last]):
+        cotangent = sweep.mixed(index, cut_probability)
+        moving = supernet.statistics_in(index, states[index])
+        sources = [weights[index], *([inputs[index]] if index > 0 else [])]
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch([cotangent, *([sources, moving] if through_weights else [])])
+            with tf.GradientTape() as inner:
+                inner.watch(sources)
+                output, after = unit.stateless_call(
+                    weights[index],
+                    supernet.with_statistics(index, states[index], moving),
+                    inputs[index],
+                    training=True,
+                )
+            pulled = inner.gradient(output, sources, output_gradients=cotangent)
+        targets = tf.nest.flatten(pulled)
+        d_targets = [*d_field[index], *([from_below] if index > 0 else [])]
+        wanted = [cotangent]
+        if through_weights:
+            wanted += [*sources, moving]
+            targets += supernet.statistics_in(index, after)
+            d_targets += d_moving[index]
+        d_cotangent, *rest = outer.gradient(
+            targets, wanted, output_gradients=d_targets, unconnected_gradients="zero"
+        )
+        if through_weights:
+            *of_sources, of_moving[index] = rest
+            second.append(of_sources)
+            tapes.append((outer, sources, output))
+
+        d_local = d_cotangent
+        if index < len(units) - 1:
+            p = cut_probability[index]
+            d_local, from_below = p * d_cotangent, (1.0 - p) * d_cotangent
+            d_p.append(tf.reduce_sum(d_cotangent * (sweep.local[index] - sweep.above[index])))
+        with tf.control_dependencies(done[-1:]):
+            classifier, parts = supernet.classifier(index)
+            of_mixture, of_features, of_parts = classifier.adjoint(
+                [weights[part] for part in parts],
+                [states[part] for part in parts],
+                tf.identity(sweep.features[index]),
+                supernet.mixture_at(index, mixture),
+                labels,
+                d_local,
+                [d_field[part] for part in parts],
+                through_weights,
+            )
+        done.append(of_mixture)
+        if index < len(units) - 1:
+            d_b.append(of_mixture)
+        if through_weights:
+            d_features.append(of_features)
+            for part, value in zip(parts, of_parts, strict=True):
+                of_weights[part] = value
+    d_p, d_b = tf.stack(d_p), tf.stack(d_b)
+    if not through_weights:
+        return d_p, d_b, None, None
+
+    for index in reversed(range(len(units))):
+        outer, sources, output = tapes[index]
+        first = outer.gradient(output, sources, output_gradients=d_features[index])
+        total = tf.nest.map_structure(tf.add, first, second[index])
+        of_weights[index] = total[0]
+        if index > 0:
+            d_features[index - 1] += total[1]
+    return (
+        d_p,
+        d_b,
+        supernet.weights.pack([w for group in of_weights for w in group]),
+        supernet.statistics.pack([s for group in of_moving for s in group]),
     )
 
 
@@ -150,13 +275,11 @@ def validation_loss(
     Returns:
         `(loss, logits)`: a scalar and `(batch, num_classes)`.
     """
-    net = supernet.bind(
-        supernet.weights.unpack(state.weights),
-        supernet.statistics.unpack(state.statistics),
-        state.seeds,
-    )
-    features = images
-    for unit in supernet.backbone.units:
-        features = net(unit, features, training=False)
-    logits = net(supernet.backbone.head, features, training=False)
-    return supernet.head_loss(logits, labels), logits
+    weights = supernet.weights.unpack(state.weights)
+    states = supernet.unpack_state(state.statistics, state.seeds)
+    outputs = images
+    for index in (*range(supernet.num_units), len(supernet.parts) - 1):
+        outputs, _ = supernet.parts[index].stateless_call(
+            weights[index], states[index], outputs, training=False
+        )
+    return supernet.head_loss(outputs, labels), outputs

@@ -1,13 +1,13 @@
 """The exact gradient of the validation loss through T unrolled inner steps (paper, section 3).
 
 The inner steps are `w_{t+1} = step(w_t, F(w_t; p, b))` with F the relaxed field; the outer loss is
-the validation loss at the last state. Only the T weight vectors are kept. Going back, each step's
-field is recomputed under a tape and the cotangent pulled through it: with J the field's Jacobian,
-`J^T d` is one gradient of `<F, d>`. J is not symmetric, so Hessian-vector shortcuts do not apply.
-Both directions are traced once and looped, so the graph does not grow with T.
+the validation loss at the last state. Of each step only its weights and what passed between the units
+are kept. Going back, the field's adjoint recomputes the step unit by unit and pulls the cotangent
+through it; the field's Jacobian is not symmetric, so Hessian-vector shortcuts do not apply. Both
+directions are traced once and looped, so the graph does not grow with T.
 
-At the first step nothing below the architecture is wanted, so its tape watches only p and b and
-the second derivative with respect to the weights is never formed.
+At the first step nothing below the architecture is wanted, so the second derivative with respect
+to the weights is never formed there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sedona_tf.bilevel.field import State, relaxed_field, validation_loss
+from sedona_tf.bilevel.field import State, Sweep, adjoint, relaxed_field, validation_loss
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.supernet import Supernet
 
@@ -94,17 +94,24 @@ def hypergradient(
             parallel_iterations=1,
         )[1:]
 
-    def store(tensor: tf.Tensor) -> tf.TensorArray:
-        return tf.TensorArray(
-            tensor.dtype, steps, clear_after_read=False, element_shape=tensor.shape
-        )
+    def store(shape, dtype) -> tf.TensorArray:
+        return tf.TensorArray(dtype, steps, clear_after_read=False, element_shape=shape)
 
-    # Forward: T inner steps, keeping where each one started.
-    def inner_step(step, weights, velocity, statistics, seeds, trajectory, seed_trajectory):
-        trajectory = trajectory.write(step, weights)
-        seed_trajectory = tuple(
-            array.write(step, seed) for array, seed in zip(seed_trajectory, seeds, strict=True)
-        )
+    batch, dtype = images.shape[1], state.weights.dtype
+    shapes = [(batch, *unit.output_shape[1:]) for unit in supernet.backbone.units]
+    arrays = (
+        store(state.weights.shape, dtype),
+        tuple(store(seed.shape, seed.dtype) for seed in state.seeds),
+        Sweep(
+            *(
+                tuple(store(shape, dtype) for shape in each)
+                for each in (shapes, shapes, shapes[:-1])
+            )
+        ),
+    )
+
+    # Forward: T inner steps, keeping where each one started and what passed between its units.
+    def inner_step(step, weights, velocity, statistics, seeds, kept):
         field = relaxed_field(
             supernet,
             State(weights, statistics, seeds),
@@ -113,21 +120,15 @@ def hypergradient(
             images[step],
             labels[step],
         )
+        kept = tf.nest.map_structure(
+            lambda array, value: array.write(step, value), kept, (weights, seeds, field.sweep)
+        )
         gradients, statistics = reduce_mean([field.gradients, field.statistics])
         weights, velocity = optimizer.step(weights, velocity, gradients, learning_rate)
-        return weights, velocity, statistics, field.seeds, trajectory, seed_trajectory
+        return weights, velocity, statistics, field.seeds, kept
 
-    weights, _, statistics, seeds, trajectory, seed_trajectory = repeat(
-        steps,
-        inner_step,
-        (
-            state.weights,
-            velocity,
-            state.statistics,
-            state.seeds,
-            store(state.weights),
-            tuple(store(seed) for seed in state.seeds),
-        ),
+    weights, _, statistics, seeds, kept = repeat(
+        steps, inner_step, (state.weights, velocity, state.statistics, state.seeds, arrays)
     )
 
     with tf.GradientTape() as tape:
@@ -140,49 +141,42 @@ def hypergradient(
     if not through_statistics:
         d_statistics = tf.zeros_like(d_statistics)
 
-    # Back: recompute the field of each step under a tape.
-    def pull(step, sources_of, d_gradients, d_statistics):
-        """Cotangents of `sources_of(weights, statistics, p, b)` at one step."""
-        weights = trajectory.read(step)
-        # Training never reads the moving statistics' values, only replaces a part of them.
-        statistics = state.statistics
-        p, b = tf.identity(cut_probability), tf.identity(mixture)
-        seeds = tuple(array.read(step) for array in seed_trajectory)
-        sources = sources_of(weights, statistics, p, b)
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            field = relaxed_field(
-                supernet, State(weights, statistics, seeds), p, b, images[step], labels[step]
-            )
-        return reduce_mean(
-            tape.gradient(
-                [field.gradients, field.statistics],
-                sources,
-                output_gradients=[d_gradients, d_statistics],
-                unconnected_gradients="zero",
-            )
+    # Back: pull the cotangent through one step after the other.
+    def pull(step, d_gradients, d_statistics, through_weights):
+        weights, seeds, sweep = tf.nest.map_structure(lambda array: array.read(step), kept)
+        return adjoint(
+            supernet,
+            # Training replaces a part of the moving statistics and never reads their values.
+            State(weights, state.statistics, seeds),
+            cut_probability,
+            mixture,
+            images[step],
+            labels[step],
+            sweep,
+            d_gradients,
+            d_statistics,
+            through_weights,
         )
 
     def adjoint_step(index, d_weights, d_velocity, d_statistics, d_p, d_b):
         d_weights, d_velocity, d_gradients = optimizer.adjoint(
             d_weights, d_velocity, learning_rate
         )
-        through_weights, d_statistics, more_p, more_b = pull(
-            steps - 1 - index, lambda *sources: list(sources), d_gradients, d_statistics
+        more_p, more_b, through_weights, d_statistics = reduce_mean(
+            list(pull(steps - 1 - index, d_gradients, d_statistics, True))
         )
         return d_weights + through_weights, d_velocity, d_statistics, d_p + more_p, d_b + more_b
 
-    d_weights, d_velocity, d_statistics, d_p, d_b = repeat(
-        steps - 1,
-        adjoint_step,
-        (
-            d_weights,
-            tf.zeros_like(d_weights),
-            d_statistics,
-            tf.zeros_like(cut_probability),
-            tf.zeros_like(mixture),
-        ),
+    carry = (
+        d_weights,
+        tf.zeros_like(d_weights),
+        d_statistics,
+        tf.zeros_like(cut_probability),
+        tf.zeros_like(mixture),
     )
+    if steps > 1:
+        carry = repeat(steps - 1, adjoint_step, carry)
+    d_weights, d_velocity, d_statistics, d_p, d_b = carry
     _, _, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)
-    last_p, last_b = pull(0, lambda w, s, p, b: [p, b], d_gradients, d_statistics)
+    last_p, last_b = reduce_mean(list(pull(0, d_gradients, d_statistics, False)[:2]))
     return Hypergradient(d_p + last_p, d_b + last_b, loss, logits, weights)

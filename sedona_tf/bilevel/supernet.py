@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy, kinds
 from sedona_tf.backbones import Backbone
+from sedona_tf.bilevel.local_classifier import LocalClassifier
 from sedona_tf.bilevel.packing import Packing
 
 __all__ = ["Supernet"]
@@ -55,6 +57,14 @@ class Supernet:
             *(auxiliary for row in self.auxiliaries for auxiliary in row),
             backbone.head,
         ]
+        built: dict[tuple[str, ...], LocalClassifier] = {}
+        self._classifiers = []
+        for row in self.auxiliaries:
+            key = tuple(_structure(part) for part in row)
+            if key not in built:
+                built[key] = LocalClassifier(row, self.local_loss)
+            self._classifiers.append(built[key])
+        self._classifiers.append(LocalClassifier([backbone.head], self.head_loss))
         self.weights = Packing([part.trainable_variables for part in self.parts])
         self.statistics = Packing([self._floating(part) for part in self.parts])
         self.seeds = [
@@ -73,14 +83,56 @@ class Supernet:
     def _floating(part: keras.Model) -> list[keras.Variable]:
         return [variable for variable in part.non_trainable_variables if _is_floating(variable)]
 
-    def bind(
-        self,
-        weights: list[list[tf.Tensor]],
-        statistics: list[list[tf.Tensor]],
-        seeds: Sequence[tf.Tensor],
-    ) -> Bound:
-        """Binds explicit values, group by group as the packings give them, to the parts."""
-        return Bound(self, weights, statistics, seeds)
+    def classifier(self, unit: int) -> tuple[LocalClassifier, list[int]]:
+        """The local classifier at a unit (the head's at the last) and its parts' indices."""
+        if unit == self.num_units - 1:
+            return self._classifiers[unit], [len(self.parts) - 1]
+        first = self.num_units + unit * len(self.candidates)
+        return self._classifiers[unit], list(range(first, first + len(self.candidates)))
+
+    def mixture_at(self, unit: int, mixture: tf.Tensor) -> tf.Tensor:
+        """The candidate weights at a unit, `(M,)`; `(1,)` at the head."""
+        return tf.ones((1,), mixture.dtype) if unit == self.num_units - 1 else mixture[unit]
+
+    def unpack_state(self, statistics: tf.Tensor, seeds: Sequence[tf.Tensor]) -> list[list]:
+        """Each part's non-trainable values, in the part's own order."""
+        remaining = iter(seeds)
+        states = []
+        for part, group in zip(self.parts, self.statistics.unpack(statistics), strict=True):
+            floating = iter(group)
+            states.append(
+                [
+                    next(floating) if _is_floating(variable) else next(remaining)
+                    for variable in part.non_trainable_variables
+                ]
+            )
+        return states
+
+    def pack_state(self, states: list[list]) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        """The inverse of `unpack_state`."""
+        pairs = [
+            (_is_floating(variable), value)
+            for part, state in zip(self.parts, states, strict=True)
+            for variable, value in zip(part.non_trainable_variables, state, strict=True)
+        ]
+        return (
+            self.statistics.pack([value for floating, value in pairs if floating]),
+            tuple(value for floating, value in pairs if not floating),
+        )
+
+    def statistics_in(self, part: int, state: list) -> list:
+        """The moving statistics among a part's non-trainable values."""
+        variables = self.parts[part].non_trainable_variables
+        return [value for v, value in zip(variables, state, strict=True) if _is_floating(v)]
+
+    def with_statistics(self, part: int, state: list, moving: list) -> list:
+        """A part's non-trainable values with its moving statistics replaced."""
+        values = iter(moving)
+        variables = self.parts[part].non_trainable_variables
+        return [
+            next(values) if _is_floating(v) else value
+            for v, value in zip(variables, state, strict=True)
+        ]
 
     def local_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor:
         """The local loss of mixed auxiliary outputs; scalar."""
@@ -91,42 +143,9 @@ class Supernet:
         return cross_entropy(logits, labels, self.smoothing)
 
 
-class Bound:
-    """A supernet with explicit values for its variables; calling a part updates the state."""
-
-    def __init__(self, supernet: Supernet, weights, statistics, seeds) -> None:
-        self._index = {id(part): index for index, part in enumerate(supernet.parts)}
-        self._parts = supernet.parts
-        self.weights = weights
-        self.statistics = [list(group) for group in statistics]
-        remaining = iter(seeds)
-        self._seeds = [
-            [next(remaining) for v in part.non_trainable_variables if not _is_floating(v)]
-            for part in supernet.parts
-        ]
-
-    @property
-    def seeds(self) -> list[tf.Tensor]:
-        """Generator states after the calls so far, in the supernet's order."""
-        return [seed for group in self._seeds for seed in group]
-
-    def weights_of(self, *parts: keras.Model) -> list[tf.Tensor]:
-        """The bound weights of some parts."""
-        return [weight for part in parts for weight in self.weights[self._index[id(part)]]]
-
-    def __call__(self, part: keras.Model, inputs: tf.Tensor, training: bool):
-        """Calls a part with its bound values and keeps its new moving statistics and seeds."""
-        index = self._index[id(part)]
-        floating, seeds = iter(self.statistics[index]), iter(self._seeds[index])
-        state = [
-            next(floating) if _is_floating(variable) else next(seeds)
-            for variable in part.non_trainable_variables
-        ]
-        outputs, state = part.stateless_call(self.weights[index], state, inputs, training=training)
-        pairs = list(zip(part.non_trainable_variables, state, strict=True))
-        self.statistics[index] = [value for variable, value in pairs if _is_floating(variable)]
-        self._seeds[index] = [value for variable, value in pairs if not _is_floating(variable)]
-        return outputs
+def _structure(part: keras.Model) -> str:
+    """Equal for parts that differ in nothing but their values."""
+    return json.dumps({**part.get_config(), "name": None}, sort_keys=True, default=str)
 
 
 def _is_floating(variable: keras.Variable) -> bool:

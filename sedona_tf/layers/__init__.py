@@ -1,6 +1,6 @@
 """Layers that are exact where the search differentiates twice."""
 
-from sedona_tf.layers.batch_normalization import BatchNormalization, moments
+from sedona_tf.layers.batch_normalization import BatchNormalization, batch_normalize
 from sedona_tf.layers.convolution import conv, depthwise_conv
 
-__all__ = ["BatchNormalization", "conv", "depthwise_conv", "moments"]
+__all__ = ["BatchNormalization", "batch_normalize", "conv", "depthwise_conv"]

@@ -7,11 +7,11 @@ import keras
 __all__ = ["conv", "depthwise_conv"]
 
 
-def _same_for_any_stride(x, kernel_size: int, stride: int):
+def _pad(x, kernel_size: int, stride: int, name: str):
     """Pads by `kernel_size // 2` on every side where Keras' own `same` would pad unevenly."""
     if stride == 1 or kernel_size == 1:
         return x, "same"
-    return keras.layers.ZeroPadding2D(kernel_size // 2)(x), "valid"
+    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
 
 
 def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
@@ -27,7 +27,7 @@ def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
     Returns:
         Symbolic `(batch, ceil(height / stride), ceil(width / stride), filters)` tensor.
     """
-    x, padding = _same_for_any_stride(x, kernel_size, stride)
+    x, padding = _pad(x, kernel_size, stride, name)
     return keras.layers.Conv2D(
         filters,
         kernel_size,
@@ -41,7 +41,7 @@ def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
 
 def depthwise_conv(x, stride: int = 1, *, name: str):
     """A bias-free 3x3 depthwise convolution, one filter a channel, padded as `conv` is."""
-    x, padding = _same_for_any_stride(x, 3, stride)
+    x, padding = _pad(x, 3, stride, name)
     return keras.layers.DepthwiseConv2D(
         3,
         strides=stride,

@@ -1,0 +1,101 @@
+"""A unit's local classifier: its candidates, mixed, with their gradients and adjoint.
+
+Each is a function of explicit values, traced once for all classifiers built alike and never
+differentiated from outside: what an outer derivative needs of it, `adjoint` gives. So its
+activations live only while it runs, and a deep network traces a handful of classifiers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+__all__ = ["LocalClassifier", "LocalGradients"]
+
+Group = list[list[tf.Tensor]]
+
+
+class LocalGradients(NamedTuple):
+    """Gradients of one local loss.
+
+    Attributes:
+        loss: scalar.
+        features: like the features; what the loss sends into the unit's output (g in the paper).
+        weights: part by part.
+        state: the parts' non-trainable values after the batch.
+        outputs: the (mixed) outputs.
+    """
+
+    loss: tf.Tensor
+    features: tf.Tensor
+    weights: Group
+    state: Group
+    outputs: tf.Tensor
+
+
+class LocalClassifier:
+    """Candidates at one unit, or the head at the last one.
+
+    Args:
+        parts: the candidates; for the head, the head alone.
+        loss: `(outputs, labels)` to a scalar.
+    """
+
+    def __init__(self, parts: Sequence[keras.Model], loss: Callable) -> None:
+        self._parts = list(parts)
+        self._loss = loss
+        self.gradients = tf.function(self._gradients, autograph=False)
+        self.adjoint = tf.function(self._adjoint, autograph=False)
+
+    def _gradients(
+        self, weights: Group, state: Group, features, mixture: tf.Tensor, labels
+    ) -> LocalGradients:
+        """The loss's gradients. `mixture` is `(M,)`, the candidates' weights."""
+        with tf.GradientTape() as tape:
+            tape.watch([features, weights])
+            results = [
+                part.stateless_call(*values, features, training=True)
+                for part, *values in zip(self._parts, weights, state, strict=True)
+            ]
+            outputs = tf.nest.map_structure(
+                lambda *leaves: tf.add_n([mixture[m] * leaf for m, leaf in enumerate(leaves)]),
+                *[output for output, _ in results],
+            )
+            loss = self._loss(outputs, labels)
+        of_features, of_weights = tape.gradient(
+            loss, [features, weights], unconnected_gradients="zero"
+        )
+        return LocalGradients(
+            loss, of_features, of_weights, [list(after) for _, after in results], outputs
+        )
+
+    def _adjoint(
+        self,
+        weights: Group,
+        state: Group,
+        features,
+        mixture: tf.Tensor,
+        labels,
+        d_features,
+        d_weights: Group,
+        through_weights: bool,
+    ):
+        """Pulls cotangents of the gradients back to what they were computed from.
+
+        Returns:
+            Cotangents `(mixture, features, weights)`, the last two None unless `through_weights`.
+        """
+        sources = [mixture, features, weights] if through_weights else [mixture]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            gradients = self._gradients(weights, state, features, mixture, labels)
+        pulled = tape.gradient(
+            [gradients.features, *tf.nest.flatten(gradients.weights)],
+            sources,
+            output_gradients=[d_features, *tf.nest.flatten(d_weights)],
+            unconnected_gradients="zero",
+        )
+        return tuple(pulled) if through_weights else (pulled[0], None, None)
