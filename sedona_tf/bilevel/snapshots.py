@@ -1,0 +1,96 @@
+"""The pool of weight snapshots from which the search samples (paper, section 3).
+
+A search that followed one trajectory would judge cuts by late weights only. The pool is filled over
+the whole pretraining run, early weights included; each search step takes one at random, trains it a
+step further and puts it back. It lives on disk, so memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sedona_tf.errors import UserError
+from sedona_tf.files import atomic_write
+
+__all__ = ["SnapshotPool", "read_arrays", "write_arrays"]
+
+Arrays = dict[str, np.ndarray]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays atomically, with the checksums of the zip format."""
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_arrays(path: Path) -> Arrays:
+    """Reads what `write_arrays` wrote; never runs code from the file.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+
+
+class SnapshotPool:
+    """Snapshots on disk, replaced one by one, never in place.
+
+    A replaced snapshot's file stays until `collect` is told that nothing refers to it any more; a
+    checkpoint that holds `files` can so return to the pool as it was.
+
+    Args:
+        folder: where the files lie; made if need be.
+        capacity: largest number of snapshots (50 in the paper).
+    """
+
+    def __init__(self, folder: Path, capacity: int) -> None:
+        if capacity < 1:
+            raise UserError(f"snapshots must be at least 1. Received: {capacity}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make {folder}: {error.strerror}.") from error
+        self.folder = folder
+        self.capacity = capacity
+        self.files: list[str] = []
+
+    def due(self, step: int, steps: int) -> bool:
+        """Whether weights after `step` of `steps` pretraining steps belong in the pool.
+
+        The times are spread evenly from step 0, the initial weights, to the last.
+        """
+        count = min(self.capacity, steps + 1)
+        times = {round(index * steps / max(count - 1, 1)) for index in range(count)}
+        return step in times
+
+    def add(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Adds a snapshot taken at pretraining step `step`."""
+        self.files.append(self._write(arrays, f"pretraining-{step:08d}.npz"))
+
+    def replace(self, slot: int, arrays: Mapping[str, np.ndarray], step: int) -> None:
+        """Puts the weights that search step `step` has trained further in a slot's place."""
+        self.files[slot] = self._write(arrays, f"search-{step:08d}.npz")
+
+    def load(self, slot: int) -> Arrays:
+        """Reads a slot's snapshot."""
+        return read_arrays(self.folder / self.files[slot])
+
+    def collect(self) -> None:
+        """Deletes the files that no slot refers to."""
+        for path in self.folder.glob("*.npz"):
+            if path.name not in self.files:
+                path.unlink()
+
+    def _write(self, arrays: Mapping[str, np.ndarray], name: str) -> str:
+        write_arrays(self.folder / name, arrays)
+        return name
