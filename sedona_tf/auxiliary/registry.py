@@ -112,9 +112,7 @@ def candidates_from(data: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
     if not candidates:
         raise ValueError("candidates must name at least one auxiliary network. Received: none")
     if len(set(candidates)) < len(candidates):
-        raise ValueError(
-            f"candidates must differ. Received: {', '.join(map(str, candidates))}"
-        )
+        raise ValueError(f"candidates must differ. Received: {', '.join(map(str, candidates))}")
     if len({kinds[candidate.kind].loss for candidate in candidates}) > 1:
         raise ValueError("candidates must share one local loss; mix kinds in separate searches.")
     return candidates

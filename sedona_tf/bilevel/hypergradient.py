@@ -159,9 +159,7 @@ def hypergradient(
         )
 
     def adjoint_step(index, d_weights, d_velocity, d_statistics, d_p, d_b):
-        d_weights, d_velocity, d_gradients = optimizer.adjoint(
-            d_weights, d_velocity, learning_rate
-        )
+        d_weights, d_velocity, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)
         more_p, more_b, through_weights, d_statistics = reduce_mean(
             list(pull(steps - 1 - index, d_gradients, d_statistics, True))
         )

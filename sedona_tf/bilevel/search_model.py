@@ -135,9 +135,7 @@ class SearchModel(keras.Model):
 
     def _architecture_step(self, train, validation) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            alpha, beta = (
-                tf.convert_to_tensor(logits.value) for logits in (self.alpha, self.beta)
-            )
+            alpha, beta = (tf.convert_to_tensor(logits.value) for logits in (self.alpha, self.beta))
             tape.watch([alpha, beta])
             cut_probability = tf.nn.softmax(alpha)[:, 0]
             candidate_weights = tf.nn.softmax(beta)

@@ -101,9 +101,7 @@ def _backward(epsilon: float, dy, x, gamma, mean, variance, *saved):
         k_dy = c_gamma * r - grr * c_xhat / n
         k_c = -grr * d_gamma / n
         k_x = k_xhat * r
-        of_x = (
-            x * k_x + dy * k_dy + (c * k_c - (k_x * mean + k_dy * d_beta / n + k_c * c_sum / n))
-        )
+        of_x = x * k_x + dy * k_dy + (c * k_c - (k_x * mean + k_dy * d_beta / n + k_c * c_sum / n))
         of_gamma = r * (c_dy - c_sum * d_beta / n - c_xhat * d_gamma / n)
         return (of_dy, of_x, of_gamma, *[None] * (2 + len(saved)))
 

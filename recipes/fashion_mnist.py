@@ -1,0 +1,39 @@
+"""SEDONA search on Fashion-MNIST (20,000 images) for VGG-11 at width 16.
+
+Paper: Pyeon et al., "SEDONA: Search for Decoupled Neural Networks toward Greedy Block-wise
+    Learning", ICLR 2021. The settings are the paper's but for the budget.
+Data: Debian's package dataset-fashion-mnist, which puts IDX files where `data_dir` says.
+Command: python -m sedona_tf.search --recipe recipes/fashion_mnist.py
+Time: about an hour on 2 cores; `:smoke` runs a few steps at small batches.
+Expect: cut probabilities that leave 0.5 by more than 0.1; the saved plan in saved_plans/.
+"""
+
+from sedona_tf import recipe
+
+
+def get_config(variant: str = ""):
+    config = recipe.paper()
+    config.name = "fashion_mnist"
+    config.data.source = "idx"
+    config.data.data_dir = "/usr/share/datasets/fashion-mnist"
+    config.data.limit = 20_000
+    config.data.image_size = 32
+    config.data.pad = 2
+    config.backbone.name = "vgg11"
+    config.search.inner_steps = 3
+    config.search.pretraining_steps = 400
+    config.search.steps = 150
+    config.search.batch_size = 32
+    config.search.validation_batch_size = 128
+    config.search.snapshots = 20
+    config.search.checkpoint_every = 25
+    if variant == "smoke":
+        config.search.pretraining_steps = 4
+        config.search.steps = 3
+        config.search.snapshots = 3
+        config.data.limit = 2_000
+        config.search.batch_size = 8
+        config.search.validation_batch_size = 16
+    elif variant:
+        raise recipe.unknown_variant(variant, "smoke")
+    return config

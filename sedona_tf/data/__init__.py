@@ -1,0 +1,16 @@
+"""Data: sources held in memory, the bilevel split, and batches that resume exactly."""
+
+from sedona_tf.data.pipeline import SearchData
+from sedona_tf.data.preprocessing import Normalization, augment
+from sedona_tf.data.sources import Source, load
+from sedona_tf.data.split import bilevel_split, stratified_subset
+
+__all__ = [
+    "Normalization",
+    "SearchData",
+    "Source",
+    "augment",
+    "bilevel_split",
+    "load",
+    "stratified_subset",
+]

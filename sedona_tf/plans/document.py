@@ -1,0 +1,90 @@
+"""The envelope of a plan file: JSON with a format, a version and a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+from sedona_tf.errors import UserError
+
+__all__ = ["FORMAT", "VERSION", "pack", "unpack"]
+
+FORMAT = "sedona_tf.plan"
+VERSION = 1
+MAX_BYTES = 16 * 2**20
+"""A plan of 1,000 units is below one MiB; a longer file is something else."""
+
+
+def pack(content: dict[str, Any]) -> bytes:
+    """Wraps JSON-ready content.
+
+    Args:
+        content: what the plan holds; all numbers finite.
+
+    Returns:
+        The bytes of the file. Floats are written so that they read back bit for bit.
+    """
+    document = {"format": FORMAT, "version": VERSION, **content}
+    document["checksum"] = _checksum(document)
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def unpack(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a file that `pack` made. Nothing in it is ever executed.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The content, its checksum confirmed; the types of its fields are not checked here.
+
+    Raises:
+        UserError: naming the file, if it is missing, not JSON, damaged, of another format or
+            of another version.
+    """
+    document = _read_json(path)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise UserError(f"plan '{path}' is not a plan file: its format is not '{FORMAT}'.")
+    version = document.get("version")
+    if type(version) is not int or version != VERSION:
+        shown = version if type(version) is int and abs(version) < 10**6 else "something else"
+        raise UserError(f"plan '{path}' has version {shown}; this program reads {VERSION}.")
+    checksum = document.pop("checksum", None)
+    if checksum != _checksum(document):
+        raise UserError(f"plan '{path}' is damaged or was edited: its checksum does not match.")
+    return {name: value for name, value in document.items() if name not in ("format", "version")}
+
+
+def _read_json(path: str | os.PathLike[str]) -> Any:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise UserError(f"plan '{path}' does not exist.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"plan '{path}' cannot be read: {reason}.") from error
+    if len(data) > MAX_BYTES:
+        raise UserError(f"plan '{path}' is not a plan file: it is over {MAX_BYTES >> 20} MiB.")
+    try:
+        # Strict UTF-8: json.loads on bytes would guess at UTF-16 and let lone surrogates through.
+        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        json.dumps(document, allow_nan=False)  # 1e999 reads as infinity
+    except RecursionError as error:
+        raise UserError(f"plan '{path}' is not a plan file: it is nested too deeply.") from error
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"plan '{path}' is not readable JSON: {reason}.") from error
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it holds the non-finite number {name}")
+
+
+def _checksum(document: dict[str, Any]) -> str:
+    """SHA-256 of the canonical JSON: white space and the order of keys do not count."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()

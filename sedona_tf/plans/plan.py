@@ -1,0 +1,176 @@
+"""A plan: the scores that a search found, reusable for any number of blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sedona_tf.errors import UserError
+from sedona_tf.files import atomic_write
+from sedona_tf.plans import document
+from sedona_tf.plans.decode import Decoupling, decode
+from sedona_tf.plans.fields import (
+    Matrix,
+    Units,
+    candidate_options,
+    is_name,
+    json_dict,
+    matrix,
+    unit_shapes,
+)
+
+__all__ = ["Plan"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The result of one search over a backbone with L units and M candidates.
+
+    Attributes:
+        backbone: name of the architecture, for example `"resnet18"`.
+        units: name and output shape (without the batch) of every unit, `(L,)` pairs: the
+            fingerprint of the architecture; `Plan.fingerprint` makes it.
+        candidates: the M auxiliary nets on offer, as `Candidate.to_dict` gives them.
+        alpha: `(L-1, 2)` logits of every unit but the last; columns local, backprop.
+        beta: `(L-1, M)` logits of the candidates.
+        provenance: JSON-ready: recipe, seed, steps, versions, dataset.
+
+    Raises:
+        ValueError: if a field has a wrong type or shape or a number is not finite.
+
+    Example:
+        >>> plan = Plan(
+        ...     backbone="toy",
+        ...     units=(("unit1", (8, 8, 4)), ("unit2", (8, 8, 4)), ("unit3", (4, 4, 8))),
+        ...     candidates=({"kind": "separable", "depth": 1},),
+        ...     alpha=((1.0, 0.0), (2.0, 0.0)),
+        ...     beta=((0.0,), (0.0,)),
+        ... )
+        >>> plan.decode(2).blocks(3)
+        [(1, 2), (3, 3)]
+    """
+
+    backbone: str
+    units: Units
+    candidates: tuple[dict[str, Any], ...]
+    alpha: Matrix
+    beta: Matrix
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not is_name(self.backbone):
+            raise ValueError(f"backbone must be a printable name. Received: {self.backbone!r:.80}")
+        candidates = candidate_options(self.candidates)
+        units = unit_shapes(self.units)
+        tidy = {
+            "units": units,
+            "candidates": candidates,
+            "alpha": matrix("alpha", self.alpha, len(units) - 1, 2),
+            "beta": matrix("beta", self.beta, len(units) - 1, len(candidates)),
+            "provenance": json_dict("provenance", self.provenance),
+        }
+        for name, value in tidy.items():
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def fingerprint(backbone: Any) -> Units:
+        """Name and output shape, without the batch, of every unit of a `Backbone`."""
+        return unit_shapes([(unit.name, list(unit.output_shape[1:])) for unit in backbone.units])
+
+    @property
+    def num_units(self) -> int:
+        """L, the number of units."""
+        return len(self.units)
+
+    @property
+    def candidate_names(self) -> tuple[str, ...]:
+        """The candidates in words, for example `separable(depth=2)`."""
+        return tuple(
+            f"{item['kind']}({', '.join(f'{k}={v}' for k, v in item.items() if k != 'kind')})"
+            for item in self.candidates
+        )
+
+    @property
+    def cut_probability(self) -> tuple[float, ...]:
+        """`(L-1,)`, softmax(alpha)[local] of every unit but the last."""
+        return tuple(_softmax(row)[0] for row in self.alpha)
+
+    @property
+    def candidate_weights(self) -> Matrix:
+        """`(L-1, M)`, softmax(beta) of every unit but the last."""
+        return tuple(_softmax(row) for row in self.beta)
+
+    def decode(self, num_blocks: int) -> Decoupling:
+        """Where to cut for so many blocks; see `sedona_tf.plans.decode.decode`."""
+        return decode(self, num_blocks)
+
+    def require_architecture(self, backbone: Any) -> None:
+        """Refuses a `Backbone` other than the one that was searched.
+
+        Raises:
+            UserError: naming the first unit that differs.
+        """
+        given = self.fingerprint(backbone)
+        for number, (mine, other) in enumerate(zip(self.units, given, strict=False), 1):
+            if mine != other:
+                raise UserError(
+                    f"the plan is for another architecture: unit {number} is "
+                    f"'{mine[0]}' {mine[1]} in the plan, '{other[0]}' {other[1]} in the backbone."
+                )
+        if len(given) != self.num_units:
+            raise UserError(
+                f"the plan is for another architecture: it has {self.num_units} units, "
+                f"the backbone has {len(given)}; unit {min(len(given), self.num_units) + 1} is "
+                f"the first that differs."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan as JSON, all or nothing.
+
+        Raises:
+            UserError: if it cannot be written; a file that was there is then untouched.
+        """
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        data = document.pack(content)
+        with atomic_write(path) as file:
+            file.write(data)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backbone: Any = None) -> Plan:
+        """Reads a plan and refuses what is not exactly one.
+
+        Args:
+            path: file that `save` wrote.
+            backbone: a `Backbone`; if given, the plan must be for its architecture.
+
+        Returns:
+            The plan, floats bit for bit as saved.
+
+        Raises:
+            UserError: one line naming the file and what is wrong with it.
+        """
+        content = document.unpack(path)
+        fields = {field.name for field in dataclasses.fields(cls)}
+        for word, names in (
+            ("lacks", fields - content.keys()),
+            ("has the unknown", content.keys() - fields),
+        ):
+            if names:
+                raise UserError(f"plan '{path}' {word} field {min(names)!a:.80}.")
+        try:
+            plan = cls(**content)
+            if backbone is not None:
+                plan.require_architecture(backbone)
+        except ValueError as error:
+            raise UserError(f"plan '{path}': {error}") from error
+        return plan
+
+
+def _softmax(logits: Sequence[float]) -> tuple[float, ...]:
+    top = max(logits)
+    powers = [math.exp(logit - top) for logit in logits]
+    total = math.fsum(powers)
+    return tuple(power / total for power in powers)

@@ -1,0 +1,57 @@
+"""The fields of a recipe, with the paper's settings as defaults."""
+
+from __future__ import annotations
+
+import ml_collections
+
+__all__ = ["paper", "unknown_variant"]
+
+
+def paper() -> ml_collections.ConfigDict:
+    """A recipe with the settings of the paper's search on CIFAR-10 (section 4 and appendix).
+
+    Returns:
+        A locked config: assigning to a field that it lacks is an error.
+    """
+    config = ml_collections.ConfigDict()
+    config.name = "cifar10"
+    config.seed = 0
+    config.deterministic = True  # bitwise repeatable on one machine
+
+    config.data = ml_collections.ConfigDict()
+    config.data.source = "cifar10"  # digits, idx, synthetic, or a tensorflow-datasets name
+    config.data.data_dir = ""  # folder of the IDX files or of prepared tensorflow-datasets
+    config.data.limit = 0  # images to use, class by class alike; 0: all
+    config.data.image_size = 0  # side in pixels to resize to; 0: as it is
+    config.data.validation_fraction = 0.4  # of train, for the outer loss
+    config.data.pad = 4  # pixels around a random crop
+    config.data.flip = True  # random left-right flips
+
+    config.backbone = ml_collections.ConfigDict()
+    config.backbone.name = "resnet50"
+    config.backbone.width = 16
+    config.backbone.stem = "small"
+
+    config.search = ml_collections.ConfigDict()
+    config.search.candidate_depths = (1, 2, 3, 4)  # of separable auxiliary nets
+    config.search.pretraining_steps = 40_000
+    config.search.steps = 2_000
+    config.search.inner_steps = 5  # T
+    config.search.batch_size = 128
+    config.search.validation_batch_size = 1_024
+    config.search.snapshots = 50
+    config.search.learning_rate = 0.1  # cosine, in each of the two phases
+    config.search.final_learning_rate = 1e-3
+    config.search.momentum = 0.9
+    config.search.weight_decay = 1e-4
+    config.search.label_smoothing = 0.1
+    config.search.architecture_learning_rate = 1e-2
+    config.search.architecture_beta_1 = 0.5
+    config.search.checkpoint_every = 500  # steps
+    config.lock()
+    return config
+
+
+def unknown_variant(variant: str, *allowed: str) -> ValueError:
+    """The error for `recipe.py:variant` with an unknown variant."""
+    return ValueError(f"unknown variant '{variant}'. Allowed: {', '.join(allowed)}.")

@@ -1,0 +1,158 @@
+"""The picture of a search: what was decided, where, and how the validation loss went."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sedona_tf.files import atomic_write
+
+__all__ = ["search_report"]
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+"""Okabe and Ito's palette: told apart with any colour vision."""
+HATCHES = ("", "//", "..", "xx")
+"""One for each turn of the palette."""
+
+
+def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], title: str) -> None:
+    """Draws three panels as a PNG: cut probabilities, candidate weights, outer loss.
+
+    Args:
+        path: the file, for example `report.png`; an existing one is replaced at once or not at
+            all.
+        history: `steps` (S,) rising; `cut_probability` (S, L-1); `candidate_weights`
+            (S, L-1, M), of which the last step is shown; `outer_loss` (S,), where NaN leaves a
+            gap; `candidate_names`, M words.
+        title: headline, for example the recipe and the backbone.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+        UserError: if the file cannot be written.
+    """
+    steps, probability, weights, loss, names = _checked(history)
+    # Imported here: commands that draw nothing start without it. A Figure of one's own, not
+    # pyplot's, needs no display and leaves no state behind.
+    from matplotlib.figure import Figure
+
+    num_cuts = probability.shape[1]
+    figure = Figure(figsize=(max(9.0, 2.0 + 0.2 * num_cuts), 10.0), layout="constrained")
+    figure.suptitle(title, wrap=True)
+    # The colour bar has a column of its own, so that the steps of the panels line up.
+    grid = figure.add_gridspec(3, 2, height_ratios=(1.25, 1.1, 0.9), width_ratios=(1, 0.02))
+    heat, bars, line = (figure.add_subplot(grid[row, 0]) for row in range(3))
+    mesh = _draw_probability(heat, steps, probability)
+    figure.colorbar(mesh, cax=figure.add_subplot(grid[0, 1]), label="p(cut after unit)")
+    _draw_weights(bars, weights[-1], names)
+    _draw_loss(line, steps, loss)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _checked(
+    history: Mapping[str, Any],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    steps = np.asarray(history["steps"], float)
+    probability = np.asarray(history["cut_probability"], float)
+    weights = np.asarray(history["candidate_weights"], float)
+    loss = np.asarray(history["outer_loss"], float)
+    names = [str(name) for name in history["candidate_names"]]
+    if steps.ndim != 1 or not steps.size or np.any(np.diff(steps) <= 0):
+        raise ValueError("history['steps'] must be at least one rising number.")
+    if probability.ndim != 2 or len(probability) != len(steps) or not probability.shape[1]:
+        raise ValueError(
+            f"history['cut_probability'] must have the shape ({len(steps)}, L-1), L from 2. "
+            f"Received: {probability.shape}"
+        )
+    expected = (*probability.shape, len(names))
+    if weights.shape != expected:
+        raise ValueError(
+            f"history['candidate_weights'] must have the shape {expected}. "
+            f"Received: {weights.shape}"
+        )
+    if loss.shape != steps.shape:
+        raise ValueError(
+            f"history['outer_loss'] must have the shape {steps.shape}. Received: {loss.shape}"
+        )
+    if not names:
+        raise ValueError("history['candidate_names'] must hold at least one name.")
+    return steps, probability, weights, loss, names
+
+
+def _draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
+    num_cuts = probability.shape[1]
+    edges = _edges(steps)
+    mesh = axes.pcolormesh(
+        edges, np.arange(num_cuts + 1) + 0.5, probability.T, cmap="cividis", vmin=0, vmax=1
+    )
+    axes.set_title("Cut probability")
+    axes.set_xlabel("search step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylabel("unit")
+    _number_units(axes.yaxis, num_cuts, most=20)
+    axes.invert_yaxis()
+    return mesh
+
+
+def _draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:
+    units = np.arange(1, len(weights) + 1)
+    bottom = np.zeros(len(weights))
+    for index, name in enumerate(names):
+        axes.bar(
+            units,
+            weights[:, index],
+            bottom=bottom,
+            width=0.8,
+            label=name,
+            color=COLOURS[index % len(COLOURS)],
+            hatch=HATCHES[index // len(COLOURS) % len(HATCHES)],
+            edgecolor="white",
+            linewidth=0.5,
+        )
+        bottom += weights[:, index]
+    axes.set_title("Candidate weights at the last step")
+    axes.set_xlabel("unit")
+    axes.set_ylabel("softmax(beta)")
+    axes.set_ylim(0, 1)
+    axes.set_xlim(0.4, len(weights) + 0.6)
+    _number_units(axes.xaxis, len(weights), most=50)
+    fitting = int(13 * (axes.figure.get_figwidth() - 1.5)) // (max(map(len, names)) + 6)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=min(len(names), max(1, fitting)),
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _draw_loss(axes, steps: np.ndarray, loss: np.ndarray) -> None:
+    axes.plot(steps, loss, color=COLOURS[0], marker="o" if len(steps) <= 40 else None, ms=3)
+    axes.set_title("Outer loss: validation loss after the unrolled steps")
+    axes.set_xlabel("search step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_ylabel("cross-entropy (nats)")
+    edges = _edges(steps)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.grid(alpha=0.3)
+
+
+def _edges(steps: np.ndarray) -> np.ndarray:
+    """Borders (S+1,) between the steps' columns of the heat map, halfway between neighbours."""
+    if len(steps) == 1:
+        return np.array([steps[0] - 0.5, steps[0] + 0.5])
+    middles = (steps[1:] + steps[:-1]) / 2
+    return np.concatenate(
+        [[1.5 * steps[0] - 0.5 * steps[1]], middles, [1.5 * steps[-1] - 0.5 * steps[-2]]]
+    )
+
+
+def _number_units(axis, count: int, most: int) -> None:
+    """Puts whole unit numbers on an axis, at most so many."""
+    stride = next(n for n in (1, 2, 5, 10, 20, 50, 100, count) if count <= n * most or n == count)
+    axis.set_ticks([n for n in range(1, count + 1) if n % stride == 0 or n == 1 and stride != 2])
+    if count > 25 and stride == 1:
+        axis.set_tick_params(labelsize=7)

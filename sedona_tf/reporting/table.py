@@ -1,0 +1,78 @@
+"""Decouplings as a plain-text table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sedona_tf.plans.decode import Decoupling, Tie
+from sedona_tf.plans.plan import Plan
+
+__all__ = ["decoupling_table"]
+
+HEADINGS = ("K", "block", "units", "auxiliary net", "weight", "cut probability")
+
+
+def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
+    """Words the decouplings of a plan, one line a block.
+
+    Args:
+        plan: the searched scores.
+        blocks: the numbers of blocks to show, for example `(2, 4, 8)`.
+
+    Returns:
+        Lines without a newline at the end. The weight is that of the auxiliary net among the
+        candidates, the cut probability that of the unit that the block ends with.
+
+    Raises:
+        UserError: if a number of blocks is out of range.
+    """
+    decouplings = [plan.decode(num_blocks) for num_blocks in blocks]
+    groups = [_rows(plan, decoupling) for decoupling in decouplings]
+    widths = [
+        max(len(row[column]) for rows in [[HEADINGS], *groups] for row in rows)
+        for column in range(len(HEADINGS))
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        return "  ".join(cells).rstrip()
+
+    lines = [
+        f"{plan.backbone}: {plan.num_units} units, {len(plan.candidates)} candidates a unit",
+        "",
+        line(HEADINGS),
+        line(["-" * width for width in widths]),
+    ]
+    for decoupling, rows in zip(decouplings, groups, strict=True):
+        lines += map(line, rows)
+        lines += [f"   tie: {_tie(plan, tie)}" for tie in decoupling.ties]
+    return "\n".join(lines)
+
+
+def _rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
+    rows = []
+    for index, (first, last) in enumerate(decoupling.blocks(plan.num_units)):
+        row = [
+            str(decoupling.num_blocks) if index == 0 else "",
+            str(index + 1),
+            str(first) if first == last else f"{first}-{last}",
+        ]
+        if index < len(decoupling.cut_after):
+            best = decoupling.candidate[index]
+            row += [
+                plan.candidate_names[best],
+                f"{plan.candidate_weights[last - 1][best]:.3f}",
+                f"{plan.cut_probability[last - 1]:.4f}",
+            ]
+        else:
+            row += ["(head)", "-", "-"]
+        rows.append(row)
+    return rows
+
+
+def _tie(plan: Plan, tie: Tie) -> str:
+    if tie.unit is None:
+        return str(tie)
+    names = plan.candidate_names
+    rivals = ", ".join(names[index] for index in tie.rivals)
+    return f"after unit {tie.unit}, {names[tie.chosen[0]]} as good as {rivals}"

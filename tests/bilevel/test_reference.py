@@ -1,0 +1,95 @@
+"""The search's numbers against an independent float64 implementation of the same mathematics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import tensorflow as tf
+
+from sedona_tf import backbones
+from sedona_tf.auxiliary import candidates_from
+from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient, relaxed_field
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+RELATIVE = 1e-6  # both sides are float64; we measured 1e-10 at worst
+
+
+def close(actual, expected) -> None:
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert np.max(np.abs(actual - expected)) <= RELATIVE * np.max(np.abs(expected))
+
+
+@pytest.fixture(params=["resnet18", "vgg11"])
+def case(request, float64):
+    figures = json.loads((FIXTURES / f"{request.param}.json").read_text())
+    backbone = backbones.build(request.param, (32, 32, 3), 10, width=16)
+    for layer in backbone.head.layers:
+        if hasattr(layer, "rate"):
+            layer.rate = 0.0  # the reference has no dropout
+    candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2, 3, 4)])
+    net = Supernet(backbone, candidates, smoothing=figures["label_smoothing"])
+    names = {
+        f"{part.name}/{variable.path}": list(variable.shape)
+        for part in net.parts
+        for variable in part.trainable_variables
+    }
+    assert names == dict(figures["weights"])
+    for part in net.parts:
+        reference.set_weights(part, figures["seed"])
+    return figures, net
+
+
+def test_first_step_and_unrolled_gradients(case):
+    figures, net = case
+    x, y, x_valid, y_valid = map(tf.constant, reference.inputs(figures))
+    seeds = tuple(tf.convert_to_tensor(seed.value) for seed in net.seeds)
+    state = State(net.weights.read(), net.statistics.read(), seeds)
+    alpha, beta = (tf.constant(figures[key], tf.float64) for key in ("alpha", "beta"))
+    with tf.GradientTape() as tape:
+        tape.watch([alpha, beta])
+        p, b = tf.nn.softmax(alpha)[:, 0], tf.nn.softmax(beta)
+
+    field = tf.function(relaxed_field, autograph=False)(net, state, p, b, x[0], y[0])
+    first = figures["first_step"]
+    close(field.losses, first["local_losses"])
+    close(field.logits, first["logits"])
+    close([tf.norm(features) for features in field.sweep.features], first["activation_norms"])
+    norms = {
+        part.name: np.sqrt(sum(float(tf.reduce_sum(g**2)) for g in group))
+        for part, group in zip(net.parts, net.weights.unpack(field.gradients), strict=True)
+    }
+    close([norms[unit.name] for unit in net.backbone.units], first["unit_grad_norms"])
+    rows = [*net.auxiliaries, [net.backbone.head]]
+    close(
+        [np.sqrt(sum(norms[part.name] ** 2 for part in row)) for row in rows],
+        first["aux_grad_norms"],
+    )
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    result = tf.function(
+        lambda: hypergradient(
+            net,
+            InnerOptimizer(figures["momentum"], figures["weight_decay"]),
+            state,
+            tf.zeros_like(state.weights),
+            p,
+            b,
+            (x, y),
+            (x_valid, y_valid),
+            tf.constant(figures["lr"], tf.float64),
+            through_statistics=False,
+        ),
+        autograph=False,
+    )()
+    unrolled = figures["unrolled_statistics_detached"]
+    d_alpha, d_beta = tape.gradient(
+        [p, b], [alpha, beta], output_gradients=[result.cut_probability, result.mixture]
+    )
+    close(result.loss, unrolled["validation_loss"])
+    close(tf.norm(result.weights), unrolled["param_norm_after"])
+    close(d_alpha, unrolled["alpha_gradient"])
+    close(d_beta, unrolled["beta_gradient"])

@@ -1,0 +1,77 @@
+"""SearchModel under fit and under several replicas."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bilevel.networks import tiny_backbone
+from sedona_tf.auxiliary import candidates_from
+from sedona_tf.bilevel import SearchModel
+
+
+def make_model() -> SearchModel:
+    keras.utils.set_random_seed(11)
+    candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2)])
+    model = SearchModel(tiny_backbone(), candidates, learning_rate=0.05)
+    model.compile()
+    return model
+
+
+def batches():
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((3, 6, 6, 6, 2))
+    y = rng.integers(0, 3, (3, 6)).astype("int32")
+    return {"train": (x, y), "validation": (x[0] + 0.1, y[0])}
+
+
+def test_fit_alternates(float64):
+    model = make_model()
+    data = batches()
+    before = model.snapshot()
+    plain = tf.data.Dataset.from_tensors((data["train"][0][0], data["train"][1][0]))
+    model.fit(plain.repeat(4), verbose=0, shuffle=False)
+    assert np.all(model.alpha.numpy() == 0) and np.all(model.beta.numpy() == 0)
+    assert np.any(model.snapshot()["weights"] != before["weights"])
+    assert int(model.step_in_phase.value) == 4
+
+    model.begin_phase(0.05)
+    history = model.fit(
+        tf.data.Dataset.from_tensors(data).repeat(2), verbose=0, shuffle=False
+    ).history
+    assert {"loss", "local_loss", "accuracy", "outer_loss", "outer_accuracy"} <= set(history)
+    # Adam's first steps have the size of its learning rate wherever there is a gradient.
+    assert np.all(np.abs(model.alpha.numpy()) > 1e-3)
+    np.testing.assert_allclose(model.alpha.numpy().sum(axis=1), 0, atol=1e-12)
+
+
+def test_snapshot_restores_bit_for_bit():
+    model = make_model()
+    saved = model.snapshot()
+    x, y = batches()["train"]
+    model.fit(x[0].astype("float32"), y[0], verbose=0, batch_size=6)
+    assert np.any(model.snapshot()["weights"] != saved["weights"])
+    model.restore(saved)
+    for name, value in model.snapshot().items():
+        np.testing.assert_array_equal(value, saved[name])
+
+
+def test_replicas_give_the_hypergradient_of_one(float64):
+    """Each replica sees the same batch, so that batch statistics agree with one device's."""
+    one = make_model()
+    data = tf.nest.map_structure(tf.constant, batches())
+    tf.function(lambda: one.train_step(data), autograph=False)()
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        two = make_model()
+    tf.function(
+        lambda: strategy.run(two.train_step, args=(data,)),
+        autograph=False,
+    )()
+    # Adam hides the size of a gradient, so compare its first moment: 0.5 times the gradient.
+    for mine, theirs in zip(one.optimizer.variables, two.optimizer.variables, strict=True):
+        np.testing.assert_allclose(theirs.numpy(), mine.numpy(), rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(two.alpha.numpy(), one.alpha.numpy(), rtol=1e-8)
+    np.testing.assert_allclose(two.snapshot()["weights"], one.snapshot()["weights"], rtol=1e-9)

@@ -1,0 +1,91 @@
+"""IDX files: round trip, and damage refused in one line that names the file."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from sedona_tf.data import load
+from sedona_tf.data.idx import read_idx
+from sedona_tf.errors import UserError
+
+
+def encode(array, kind=8):
+    header = bytes([0, 0, kind, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+def write_folder(folder, compress):
+    random = np.random.default_rng(0)
+    arrays = {}
+    for prefix, count in (("train", 12), ("t10k", 5)):
+        images = random.integers(0, 256, (count, 4, 6), dtype=np.uint8)
+        labels = (np.arange(count) % (4 if prefix == "train" else 2)).astype(np.uint8)
+        for part, array in ((f"{prefix}-images-idx3", images), (f"{prefix}-labels-idx1", labels)):
+            content = encode(array)
+            if compress:
+                (folder / f"{part}-ubyte.gz").write_bytes(gzip.compress(content))
+            else:
+                (folder / f"{part}-ubyte").write_bytes(content)
+            arrays[part] = array
+    return arrays
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_round_trip(tmp_path, compress):
+    arrays = write_folder(tmp_path, compress)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        source = load("idx", split, data_dir=str(tmp_path))
+        np.testing.assert_array_equal(source.images[..., 0], arrays[f"{prefix}-images-idx3"])
+        np.testing.assert_array_equal(source.labels, arrays[f"{prefix}-labels-idx1"])
+        assert source.labels.dtype == np.int32
+        assert source.num_classes == 4  # The test part alone would say 2.
+
+
+VALUES = encode(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
+ZIPPED = gzip.compress(VALUES, mtime=0)
+DAMAGED = {
+    "truncated": ("a", VALUES[:-1], "holds 59 values"),
+    "too long": ("a", VALUES + b"x", "holds 61 values"),
+    "header": ("a", VALUES[:9], "truncated header"),
+    "empty": ("a", b"", "not an IDX file"),
+    "magic": ("a", b"\x89PNG" + VALUES, "not an IDX file"),
+    "type": ("a", encode(np.zeros(3, np.float32), kind=13), "0x0d"),
+    "not gzip": ("a.gz", VALUES, "cannot read"),
+    "gzip cut": ("a.gz", ZIPPED[:-12], "cannot read"),
+    "deflate": ("a.gz", ZIPPED[:12] + b"\xff" * 20 + ZIPPED[32:], "cannot read"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damage_is_refused(tmp_path, case):
+    name, content, words = DAMAGED[case]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_idx(path)
+    assert words in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_folder_and_file(tmp_path):
+    for data_dir in ("", str(tmp_path / "none")):
+        with pytest.raises(UserError, match="needs data_dir"):
+            load("idx", "train", data_dir=data_dir)
+    with pytest.raises(UserError, match="no file .*train-images-idx3-ubyte.gz"):
+        load("idx", "train", data_dir=str(tmp_path))
+
+
+def test_parts_that_do_not_fit(tmp_path):
+    write_folder(tmp_path, False)
+    labels = tmp_path / "train-labels-idx1-ubyte"
+    labels.write_bytes(encode(np.zeros(11, np.uint8)))
+    with pytest.raises(UserError, match="12 images, 11 labels"):
+        load("idx", "train", data_dir=str(tmp_path))
+    labels.write_bytes(encode(np.zeros((12, 1), np.uint8)))
+    with pytest.raises(UserError, match="has rank 2. Allowed: 1"):
+        load("idx", "train", data_dir=str(tmp_path))

@@ -1,0 +1,282 @@
+"""Plan files: exact round trip, refusal of everything else, all-or-nothing writing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sedona_tf.errors import UserError
+from sedona_tf.plans import Plan, document
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+ROUTINE = settings(
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def make_plan(alpha=((0.1, -0.2), (1.5, 0.0)), beta=((0.0, 1.0), (2.0, -1.0)), **changes) -> Plan:
+    fields = {
+        "backbone": "toy",
+        "units": tuple((f"unit{i + 1}", (8, 8, 4 + i)) for i in range(len(alpha) + 1)),
+        "candidates": ({"kind": "separable", "depth": 1}, {"kind": "separable", "depth": 2}),
+        "alpha": alpha,
+        "beta": beta,
+        "provenance": {"seed": 7, "recipe": {"search": {"steps": 10, "lr": 0.1}}},
+    }
+    return Plan(**{**fields, **changes})
+
+
+def write(path, **changes) -> None:
+    """A file with a right checksum and changed fields; None removes one."""
+    plan = make_plan()
+    content = {name: getattr(plan, name) for name in plan.__dataclass_fields__} | changes
+    path.write_bytes(document.pack({k: v for k, v in content.items() if v is not None}))
+
+
+def refusal(path, backbone=None) -> str:
+    with pytest.raises(UserError) as caught:
+        Plan.load(path, backbone)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+@ROUTINE
+@given(st.data())
+def test_round_trip_is_exact(tmp_path, data):
+    rows = data.draw(st.integers(0, 5))
+    matrix = st.lists(st.tuples(FINITE, FINITE), min_size=rows, max_size=rows)
+    plan = make_plan(data.draw(matrix), data.draw(matrix))
+    plan.save(tmp_path / "plan.json")
+    loaded = Plan.load(tmp_path / "plan.json")
+    assert loaded == plan
+    # == cannot tell -0.0 from 0.0; repr can
+    assert repr(loaded) == repr(plan)
+
+
+def test_softmax_against_the_definition():
+    plan = make_plan()
+    for p, (local, backprop) in zip(plan.cut_probability, plan.alpha, strict=True):
+        expected = math.exp(local) / (math.exp(local) + math.exp(backprop))
+        assert p == pytest.approx(expected, abs=1e-15)
+    assert plan.candidate_weights[0][1] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-15)
+    assert plan.candidate_names == ("separable(depth=1)", "separable(depth=2)")
+    extreme = make_plan(((1.7e308, -1.7e308), (-1.7e308, 1.7e308)))
+    assert extreme.cut_probability == (1.0, 0.0)
+
+
+def test_any_flipped_byte_is_refused_or_means_the_same(tmp_path):
+    path = tmp_path / "plan.json"
+    plan = make_plan()
+    plan.save(path)
+    data = path.read_bytes()
+    refused = 0
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        try:
+            assert repr(Plan.load(path)) == repr(plan), position
+        except UserError:
+            refused += 1
+    # only white space may be changed
+    assert refused >= len(data) - sum(data.count(c) for c in b" \n")
+
+
+def test_tampered_digit_is_called_damage(tmp_path):
+    path = tmp_path / "plan.json"
+    make_plan().save(path)
+    path.write_text(path.read_text().replace("1.5", "2.5"))
+    assert "checksum" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not readable JSON"),
+        (b"\xff\xfe{}", "not readable JSON"),
+        (b"{", "not readable JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b"[NaN]", "NaN"),
+        (b"[-Infinity]", "-Infinity"),
+        (b"[1e999]", "not readable JSON"),
+        (b"9" * 5000, "not readable JSON"),
+        (b"[]", "not a plan file"),
+        (b"null", "not a plan file"),
+        (b'{"format": "other"}', "not a plan file"),
+        (b'{"format": "sedona_tf.plan"}', "version"),
+        (b'{"format": "sedona_tf.plan", "version": 2}', "version 2; this program reads 1"),
+        (b'{"format": "sedona_tf.plan", "version": true}', "version"),
+        (b'{"format": "sedona_tf.plan", "version": 1' + b"0" * 4000 + b"}", "version"),
+        (b'{"format": "sedona_tf.plan", "version": 1}', "checksum"),
+        (b" " * (document.MAX_BYTES + 1), "over 16 MiB"),
+    ],
+    ids=range(18),
+)
+def test_not_a_plan(tmp_path, content, words):
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    assert words in refusal(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "none.json")
+    assert "cannot be read" in refusal(tmp_path)
+    assert "cannot be read" in refusal("null\0byte")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"alpha": None}, "lacks field 'alpha'"),
+        ({"extra": 1}, "has the unknown field 'extra'"),
+        ({"backbone": 3}, "backbone must be"),
+        ({"backbone": "two\nlines"}, "backbone must be"),
+        ({"backbone": "\ud800"}, "backbone must be"),
+        ({"units": []}, "units must be"),
+        ({"units": {"a": 1}}, "units must be"),
+        ({"units": [["a", [1]], ["b"], ["c", [1]]]}, "unit 2"),
+        ({"units": [["a", [1]], ["b", [1.0]], ["c", [1]]]}, "unit 2"),
+        ({"units": [["a", [1]], ["b", [True]], ["c", [1]]]}, "unit 2"),
+        ({"units": [["a", [1]], ["b", [0]], ["c", [1]]]}, "unit 2"),
+        ({"units": [["a", [1]], ["b", [10**30]], ["c", [1]]]}, "unit 2"),
+        ({"units": [["a", [1]], ["b", [1]]]}, "alpha must have the shape (1, 2)"),
+        ({"candidates": []}, "candidates must be"),
+        ({"candidates": ["separable"]}, "candidates must be"),
+        ({"candidates": [{"depth": 1}]}, "candidates must be"),
+        ({"candidates": [{"kind": "a", "depth": [1]}, {"kind": "b"}]}, "'depth' is not"),
+        ({"candidates": [{"kind": "a"}]}, "beta must have the shape (2, 1)"),
+        ({"alpha": [[0, 0], [0, 0, 0]]}, "alpha must have the shape (2, 2)"),
+        ({"alpha": [[0, 0], "ab"]}, "alpha must have the shape"),
+        ({"alpha": {}}, "alpha must have the shape"),
+        ({"alpha": [[0, 0], [0, "0"]]}, "finite numbers"),
+        ({"alpha": [[0, 0], [0, True]]}, "finite numbers"),
+        ({"beta": [[0, 0], [0, 10**400]]}, "finite numbers"),
+        ({"provenance": []}, "provenance must be"),
+    ],
+    ids=range(25),
+)
+def test_wrong_fields_under_a_right_checksum(tmp_path, changes, words):
+    path = tmp_path / "plan.json"
+    write(path, **changes)
+    assert words in refusal(path)
+
+
+def test_constructor_refuses_non_finite_and_unserialisable():
+    with pytest.raises(ValueError, match="finite"):
+        make_plan(((math.nan, 0.0), (0.0, 0.0)))
+    for provenance in ({"x": math.inf}, {"x": object()}):
+        with pytest.raises(ValueError, match="JSON-ready"):
+            make_plan(provenance=provenance)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+FIELD = st.sampled_from(["units", "candidates", "alpha", "beta", "backbone", "provenance"])
+
+
+@ROUTINE
+@given(value=JSON, field=FIELD)
+def test_fuzzed_json_gives_only_user_errors(tmp_path, value, field):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(value))
+    refusal(path)
+    try:
+        write(path, **{field: value})
+    except ValueError:  # not even JSON: NaN
+        return
+    try:
+        Plan.load(path)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@ROUTINE
+@given(st.binary(max_size=200))
+def test_fuzzed_bytes_give_only_user_errors(tmp_path, data):
+    path = tmp_path / "plan.json"
+    path.write_bytes(data)
+    refusal(path)
+
+
+def fake_backbone(*units):
+    return SimpleNamespace(
+        units=[SimpleNamespace(name=name, output_shape=(None, *shape)) for name, shape in units]
+    )
+
+
+def test_architecture(tmp_path):
+    path = tmp_path / "plan.json"
+    plan = make_plan()
+    plan.save(path)
+    assert Plan.fingerprint(fake_backbone(*plan.units)) == plan.units
+    assert Plan.load(path, fake_backbone(*plan.units)) == plan
+    first, second, third = plan.units
+    wide = refusal(path, fake_backbone(first, ("unit2", (8, 8, 99)), ("other", (1,))))
+    assert "unit 2 is 'unit2' (8, 8, 5)" in wide and "(8, 8, 99)" in wide
+    assert "unit 3" in refusal(path, fake_backbone(first, second))
+    assert "unit 4" in refusal(path, fake_backbone(first, second, third, ("more", (1,))))
+
+
+@pytest.mark.parametrize("function", ["replace", "fsync"])
+def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch, function):
+    path = tmp_path / "plan.json"
+    make_plan().save(path)
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, function, full)
+    with pytest.raises(UserError, match="cannot write .*No space left on device") as caught:
+        make_plan(((9.0, 9.0), (9.0, 9.0))).save(path)
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["plan.json"]
+
+
+def test_file_size_limit_leaves_the_old_file(tmp_path):
+    """A write that really fails half-way, in a process that may write 4 KiB a file."""
+    path = tmp_path / "plan.json"
+    make_plan().save(path)
+    before = path.read_bytes()
+    script = (
+        "import resource, signal, sys\n"
+        "from sedona_tf.plans import Plan\n"
+        "plan = Plan.load(sys.argv[1])\n"
+        "plan.provenance['long'] = 'x' * 100_000\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "plan.save(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True)
+    assert "UserError: cannot write" in done.stderr and "File too large" in done.stderr
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["plan.json"]
+
+
+def test_unwritable_place(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        make_plan().save(tmp_path / "none" / "plan.json")
+    with pytest.raises(UserError, match="cannot write"):
+        make_plan().save(tmp_path)
+
+
+def test_needs_no_tensorflow():
+    script = "import sys, sedona_tf.plans; print({'tensorflow', 'keras'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr

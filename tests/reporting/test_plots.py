@@ -1,0 +1,118 @@
+"""The picture is drawn for every size, without overlap, and written at once or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sedona_tf.errors import UserError
+from sedona_tf.reporting import plots, search_report
+
+
+def history_of(num_units: int, num_steps: int = 5, num_candidates: int = 4) -> dict:
+    rng = np.random.default_rng(0)
+    cuts = num_units - 1
+    return {
+        "steps": np.arange(num_steps) * 10,
+        "cut_probability": rng.random((num_steps, cuts)),
+        "candidate_weights": rng.dirichlet(np.ones(num_candidates), (num_steps, cuts)),
+        "outer_loss": rng.random(num_steps),
+        "candidate_names": [f"separable(depth={i + 1})" for i in range(num_candidates)],
+    }
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that were drawn, in the order of drawing."""
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        drawn.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return drawn
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 1), (8, 5, 4), (50, 40, 9)])
+def test_content(tmp_path, figures, sizes):
+    history = history_of(*sizes)
+    search_report(tmp_path / "report.png", history, "a title")
+    data = (tmp_path / "report.png").read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    width, height = struct.unpack(">II", data[16:24])
+    assert width >= 800 and height >= 800
+    heat, bars, line, _ = figures[0].axes
+    np.testing.assert_array_equal(
+        np.asarray(heat.collections[0].get_array()).reshape(sizes[0] - 1, sizes[1]),
+        np.transpose(history["cut_probability"]),
+    )
+    heights = [[patch.get_height() for patch in bar.patches] for bar in bars.containers]
+    # matplotlib keeps the ends of a bar, so its height has the rounding of numbers near 1
+    np.testing.assert_allclose(heights, np.transpose(history["candidate_weights"][-1]), atol=1e-15)
+    np.testing.assert_array_equal(line.lines[0].get_ydata(), history["outer_loss"])
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in (heat, bars, line))
+
+
+@pytest.mark.parametrize("sizes", [(2, 1, 1), (8, 5, 4), (20, 5, 4), (26, 5, 4), (50, 5, 4)])
+def test_nothing_overlaps(tmp_path, figures, sizes):
+    search_report(tmp_path / "report.png", history_of(*sizes), "a title")
+    figure = figures[0]
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            boxes = [t.get_window_extent() for t in axis.get_ticklabels() if t.get_text()]
+            inside = [box for box in boxes if figure.bbox.overlaps(box)]
+            for first, second in zip(inside, inside[1:], strict=False):
+                assert not first.overlaps(second)
+    legend = figure.axes[1].get_legend().get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
+    assert not legend.overlaps(figure.axes[2].title.get_window_extent())
+    assert not legend.overlaps(figure.axes[1].xaxis.label.get_window_extent())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", [0, 0, 1, 2, 3]),
+        ("steps", []),
+        ("cut_probability", np.zeros((5, 0))),
+        ("cut_probability", np.zeros((4, 7))),
+        ("candidate_weights", np.zeros((5, 7, 3))),
+        ("outer_loss", np.zeros(4)),
+    ],
+)
+def test_shapes_that_do_not_fit(tmp_path, name, value):
+    with pytest.raises(ValueError, match=name):
+        search_report(tmp_path / "report.png", {**history_of(8), name: value}, "title")
+    assert not os.listdir(tmp_path)
+
+
+def test_edges_are_half_way():
+    np.testing.assert_array_equal(plots._edges(np.array([0.0, 10.0, 30.0])), [-5, 5, 20, 40])
+
+
+def test_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
+    path = tmp_path / "report.png"
+    path.write_bytes(b"old")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        search_report(path, history_of(3), "title")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["report.png"]
+
+
+def test_matplotlib_is_imported_late():
+    script = "import sys, sedona_tf.reporting; print({'matplotlib', 'keras'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
