@@ -157,7 +157,7 @@ def _recipe_flags() -> list[Any]:
 def _recipe_problem(flag: Any) -> str | None:
     """Reads the recipe once more, to say better than the parser what is wrong with it."""
     arguments = _flag_arguments()
-    paths = [flag.default] if isinstance(flag.default, str) else []
+    paths: list[Any] = [flag.default] if isinstance(flag.default, str) else []
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
         match = re.fullmatch(rf"--?{flag.name}(=.*)?", argument, re.DOTALL)
         if match:

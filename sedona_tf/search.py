@@ -19,28 +19,34 @@ from ml_collections import config_flags
 
 from sedona_tf import command_line
 
-_RECIPE = config_flags.DEFINE_config_file(
-    "recipe", help_string="Recipe file; --recipe.FIELD=VALUE changes a field."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; default runs/<recipe's name>.")
-_RESUME = flags.DEFINE_bool("resume", False, "Go on from the folder's checkpoint.")
-flags.mark_flag_as_required("recipe")
+__all__ = ["define_flags", "main"]
+
+
+def define_flags() -> None:
+    """Declares the flags; not at import, since commands share some names."""
+    config_flags.DEFINE_config_file(
+        "recipe", help_string="recipe file; --recipe.FIELD=VALUE changes a field."
+    )
+    flags.mark_flag_as_required("recipe")
+    flags.DEFINE_string("workdir", None, "folder of the run; runs/NAME OF THE RECIPE if not given.")
+    flags.DEFINE_bool("resume", False, "go on from the folder's checkpoint.")
 
 
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # a tenth faster on our machine
-    recipe = _RECIPE.value
-    workdir = Path(_WORKDIR.value or f"runs/{recipe.name}")
+    recipe = flags.FLAGS.recipe
+    workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}")
     print("starting TensorFlow", flush=True)
     from sedona_tf.bilevel.run import run_search
     from sedona_tf.reporting.table import decoupling_table
 
-    plan = run_search(recipe, workdir, _RESUME.value)
+    plan = run_search(recipe, workdir, flags.FLAGS.resume)
     print(decoupling_table(plan, [k for k in (2, 4, 8) if k <= len(plan.units)]))
     print(f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}")
 
 
 if __name__ == "__main__":
+    define_flags()
     command_line.run(main, __doc__)

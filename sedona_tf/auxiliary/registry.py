@@ -12,7 +12,7 @@ import tensorflow as tf
 from sedona_tf.auxiliary.losses import cross_entropy
 from sedona_tf.auxiliary.separable import separable
 from sedona_tf.backbones.backbone import Backbone, build_part
-from sedona_tf.errors import unknown_name
+from sedona_tf.errors import UserError, unknown_name
 
 __all__ = ["Candidate", "Kind", "build_auxiliary", "candidates_from", "kinds", "register"]
 
@@ -49,7 +49,7 @@ def register(name: str, kind: Kind) -> None:
         ValueError: if the name is taken.
     """
     if name in kinds:
-        raise ValueError(f"name '{name}' is taken by another kind of auxiliary network.")
+        raise UserError(f"name '{name}' is taken by another kind of auxiliary network.")
     kinds[name] = kind
 
 
@@ -73,19 +73,19 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if self.kind not in kinds:
-            raise ValueError(unknown_name("kind of auxiliary network", self.kind, list(kinds)))
+            raise UserError(unknown_name("kind of auxiliary network", self.kind, list(kinds)))
         allowed = kinds[self.kind].options
         for name, value in self.options:
             if name not in allowed:
-                raise ValueError(unknown_name(f"option of '{self.kind}'", name, list(allowed)))
-            if type(value) is not allowed[name] or (allowed[name] is int and value < 1):
-                raise ValueError(
+                raise UserError(unknown_name(f"option of '{self.kind}'", name, list(allowed)))
+            if type(value) is not allowed[name] or (isinstance(value, int) and value < 1):
+                raise UserError(
                     f"option '{name}' of '{self.kind}' must be a positive "
                     f"{allowed[name].__name__}. Received: {value!r}"
                 )
         missing = sorted(set(allowed) - dict(self.options).keys())
         if missing:
-            raise ValueError(f"'{self.kind}' needs the option '{missing[0]}'.")
+            raise UserError(f"'{self.kind}' needs the option '{missing[0]}'.")
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)
@@ -110,11 +110,11 @@ def candidates_from(data: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
     """
     candidates = tuple(Candidate.from_dict(item) for item in data)
     if not candidates:
-        raise ValueError("candidates must name at least one auxiliary network. Received: none")
+        raise UserError("candidates must name at least one auxiliary network. Received: none")
     if len(set(candidates)) < len(candidates):
-        raise ValueError(f"candidates must differ. Received: {', '.join(map(str, candidates))}")
+        raise UserError(f"candidates must differ. Received: {', '.join(map(str, candidates))}")
     if len({kinds[candidate.kind].loss for candidate in candidates}) > 1:
-        raise ValueError("candidates must share one local loss; mix kinds in separate searches.")
+        raise UserError("candidates must share one local loss; mix kinds in separate searches.")
     return candidates
 
 

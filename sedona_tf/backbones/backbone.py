@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from sedona_tf.errors import UserError
+
 __all__ = ["Backbone", "build_part"]
 
 
@@ -57,11 +59,11 @@ class Backbone(keras.Model):
         **kwargs,
     ) -> None:
         if not units:
-            raise ValueError("units must hold at least one unit. Received: none")
+            raise UserError("units must hold at least one unit. Received: none")
         parts = [*units, head]
         for below, above in zip(parts, parts[1:], strict=False):
             if tuple(below.output_shape) != tuple(above.input_shape):
-                raise ValueError(
+                raise UserError(
                     f"units must form a chain: {below.name} gives {below.output_shape}, "
                     f"{above.name} takes {above.input_shape}."
                 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sedona_tf.backbones import resnet, vgg
 from sedona_tf.backbones.backbone import Backbone
-from sedona_tf.errors import unknown_name
+from sedona_tf.errors import UserError, unknown_name
 
 __all__ = ["build", "names"]
 
@@ -50,15 +50,15 @@ def build(
         (['unit_1', 'unit_2'], (None, 10))
     """
     if name not in _FAMILIES:
-        raise ValueError(unknown_name("backbone", name, names()))
+        raise UserError(unknown_name("backbone", name, names()))
     if stem not in ("small", "imagenet"):
-        raise ValueError(unknown_name("stem", stem, ["small", "imagenet"]))
+        raise UserError(unknown_name("stem", stem, ["small", "imagenet"]))
     if len(input_shape) != 3 or min(input_shape) < 1:
-        raise ValueError(
+        raise UserError(
             f"input_shape must be (height, width, channels). Received: {tuple(input_shape)}"
         )
     for argument, value, least in (("num_classes", num_classes, 2), ("width", width, 4)):
         if value < least:
-            raise ValueError(f"{argument} must be at least {least}. Received: {value}")
+            raise UserError(f"{argument} must be at least {least}. Received: {value}")
     builder, depth = _FAMILIES[name]
     return builder(depth, input_shape, num_classes, width, stem)

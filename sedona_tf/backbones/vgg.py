@@ -1,10 +1,11 @@
-"""VGG-11/13/16/19 with batch normalisation (Simonyan and Zisserman, 2015); a convolution is a unit."""
+"""VGG-11/13/16/19 with batch normalisation (Simonyan and Zisserman, 2015): one layer, one unit."""
 
 from __future__ import annotations
 
 import keras
 
 from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.errors import UserError
 from sedona_tf.layers import BatchNormalization, conv
 
 __all__ = ["STAGES", "vgg"]
@@ -36,7 +37,7 @@ def vgg(depth: int, input_shape, num_classes: int, width: int, stem: str) -> Bac
         ValueError: if the input is too small.
     """
     if min(input_shape[:2]) < 2 ** len(STAGES[depth]):
-        raise ValueError(
+        raise UserError(
             f"input_shape must be at least 32x32 for vgg{depth}, which halves it five times. "
             f"Received: {tuple(input_shape)}"
         )

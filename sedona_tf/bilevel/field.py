@@ -102,7 +102,8 @@ def relaxed_field(
     weights = supernet.weights.unpack(state.weights)
     states = supernet.unpack_state(state.statistics, state.seeds)
     gradients: list = [None] * len(supernet.parts)
-    features, local, losses, tapes = [images], [], [], []
+    features, local, tapes = [images], [], []
+    losses: list[tf.Tensor] = []
 
     for index, unit in enumerate(units):
         with tf.GradientTape() as tape:

@@ -1,10 +1,10 @@
 """The exact gradient of the validation loss through T unrolled inner steps (paper, section 3).
 
 The inner steps are `w_{t+1} = step(w_t, F(w_t; p, b))` with F the relaxed field; the outer loss is
-the validation loss at the last state. Of each step only its weights and what passed between the units
-are kept. Going back, the field's adjoint recomputes the step unit by unit and pulls the cotangent
-through it; the field's Jacobian is not symmetric, so Hessian-vector shortcuts do not apply. Both
-directions are traced once and looped, so the graph does not grow with T.
+the validation loss at the last state. Of each step only its weights and what passed between the
+units are kept. Going back, the field's adjoint recomputes the step unit by unit and pulls the
+cotangent through it; the field's Jacobian is not symmetric, so Hessian-vector shortcuts do not
+apply. Both directions are traced once and looped, so the graph does not grow with T.
 
 At the first step nothing below the architecture is wanted, so the second derivative with respect
 to the weights is never formed there.

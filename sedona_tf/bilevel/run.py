@@ -51,6 +51,7 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         UserError: for anything wrong with the recipe, the data or the folder.
     """
     settings = recipe.search
+    _check(settings)
     checkpoint = workdir / "checkpoint.npz"
     if (workdir / "recipe.json").exists() and not resume:
         raise UserError(f"{workdir} already holds a search; pass --resume or another --workdir.")
@@ -173,3 +174,19 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         f"SEDONA search: {backbone.name} on {source.name}, {settings.steps} steps",
     )
     return plan
+
+
+def _check(settings: ml_collections.ConfigDict) -> None:
+    """Refuses numbers that no search can use, before anything is built."""
+    positive = ("learning_rate", "final_learning_rate", "architecture_learning_rate")
+    fractions = ("momentum", "label_smoothing", "architecture_beta_1")
+    counts = ("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots")
+    for names, allowed, right in (
+        (positive, "positive", lambda value: value > 0),
+        (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
+        (("weight_decay",), "at least 0", lambda value: value >= 0),
+        (counts, "at least 1", lambda value: value >= 1),
+    ):
+        for name in names:
+            if not right(settings[name]):
+                raise UserError(f"search.{name} must be {allowed}. Received: {settings[name]}")

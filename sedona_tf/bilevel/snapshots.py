@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray]
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes named arrays atomically, with the checksums of the zip format."""
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path) -> Arrays:

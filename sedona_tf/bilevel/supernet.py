@@ -12,6 +12,7 @@ from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy, kinds
 from sedona_tf.backbones import Backbone
 from sedona_tf.bilevel.local_classifier import LocalClassifier
 from sedona_tf.bilevel.packing import Packing
+from sedona_tf.errors import UserError
 
 __all__ = ["Supernet"]
 
@@ -38,7 +39,7 @@ class Supernet:
         self, backbone: Backbone, candidates: Sequence[Candidate], smoothing: float = 0.0
     ) -> None:
         if len(backbone.units) < 2:
-            raise ValueError(
+            raise UserError(
                 f"backbone must have at least two units to cut between. "
                 f"Received: {backbone.name} with {len(backbone.units)}"
             )

@@ -29,7 +29,7 @@ def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
     decouplings = [plan.decode(num_blocks) for num_blocks in blocks]
     groups = [_rows(plan, decoupling) for decoupling in decouplings]
     widths = [
-        max(len(row[column]) for rows in [[HEADINGS], *groups] for row in rows)
+        max(len(row[column]) for row in (HEADINGS, *(row for rows in groups for row in rows)))
         for column in range(len(HEADINGS))
     ]
 
