@@ -158,7 +158,7 @@ def _recipe_problem(flag: Any) -> str | None:
     """Reads the recipe once more, to say better than the parser what is wrong with it."""
     arguments = _flag_arguments()
     paths: list[Any] = [flag.default] if isinstance(flag.default, str) else []
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         match = re.fullmatch(rf"--?{flag.name}(=.*)?", argument, re.DOTALL)
         if match:
             paths.append(match[1][1:] if match[1] else following)
