@@ -205,7 +205,7 @@ def adjoint(
                 inner.watch(sources)
                 output, after = unit.stateless_call(
                     weights[index],
-                    supernet.with_statistics(index, states[index], moving),
+                    states[index],
                     inputs[index],
                     training=True,
                 )

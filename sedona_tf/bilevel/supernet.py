@@ -126,15 +126,6 @@ class Supernet:
         variables = self.parts[part].non_trainable_variables
         return [value for v, value in zip(variables, state, strict=True) if _is_floating(v)]
 
-    def with_statistics(self, part: int, state: list, moving: list) -> list:
-        """A part's non-trainable values with its moving statistics replaced."""
-        values = iter(moving)
-        variables = self.parts[part].non_trainable_variables
-        return [
-            next(values) if _is_floating(v) else value
-            for v, value in zip(variables, state, strict=True)
-        ]
-
     def local_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor:
         """The local loss of mixed auxiliary outputs; scalar."""
         return kinds[self.candidates[0].kind].loss(outputs, labels, self.smoothing)
