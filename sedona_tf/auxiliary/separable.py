@@ -6,7 +6,7 @@ from collections import Counter
 
 import keras
 
-from sedona_tf.layers import BatchNormalization, conv, depthwise_conv
+from sedona_tf.layers import BatchNormalization, PointwisePool, conv, depthwise_conv
 
 __all__ = ["FEATURES", "separable"]
 
@@ -44,8 +44,7 @@ def separable(x, *, num_classes: int, depth: int, narrow: bool):
         else:
             y = net.conv(y, x.shape[-1], activation=False)
             x = keras.layers.Add(name=f"add_{layer}")([x, y])
-    x = net.conv(x, FEATURES)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = PointwisePool(FEATURES, name="features")(x)
     return keras.layers.Dense(num_classes, name="dense_0")(x)
 
 

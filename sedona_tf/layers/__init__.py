@@ -2,5 +2,6 @@
 
 from sedona_tf.layers.batch_normalization import BatchNormalization, batch_normalize
 from sedona_tf.layers.convolution import conv, depthwise_conv
+from sedona_tf.layers.pointwise_pool import PointwisePool
 
-__all__ = ["BatchNormalization", "batch_normalize", "conv", "depthwise_conv"]
+__all__ = ["BatchNormalization", "PointwisePool", "batch_normalize", "conv", "depthwise_conv"]

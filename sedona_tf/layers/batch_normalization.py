@@ -38,7 +38,9 @@ def batch_normalize(
     return (y, *_statistics_of(x, tf.stop_gradient(mean), tf.stop_gradient(variance)))
 
 
-def _count(x: tf.Tensor) -> tf.Tensor:
+def _count(x: tf.Tensor) -> tf.Tensor | float:
+    if x.shape.is_fully_defined():  # spares every normalisation half a dozen operations
+        return float(x.shape[:-1].num_elements())
     return tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
 
 
@@ -160,11 +162,15 @@ class BatchNormalization(keras.layers.Layer):
         if narrow:  # as in Keras: half-precision statistics would be worthless
             x, gamma, beta = (tf.cast(tensor, tf.float32) for tensor in (x, gamma, beta))
         y, mean, variance = batch_normalize(x, gamma, beta, self.epsilon)
+        self.update(mean, variance)
+        y = tf.cast(y, inputs.dtype) if narrow else y
+        return y if inputs.shape.rank == 4 else y[:, 0, 0]
+
+    def update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        """Moves the moving statistics towards a batch's mean and biased variance, `(channels,)`."""
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             batch = tf.cast(batch, moving.dtype)
             moving.assign(moving.value * self.momentum + batch * (1.0 - self.momentum))
-        y = tf.cast(y, inputs.dtype) if narrow else y
-        return y if inputs.shape.rank == 4 else y[:, 0, 0]
 
     def get_config(self) -> dict:
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
