@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-__all__ = ["inputs", "set_weights", "weight"]
+__all__ = ["inputs", "names", "set_weights", "weight"]
 
 
 def inputs(reference: dict) -> tuple:
@@ -34,7 +34,27 @@ def weight(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     return 1 + 0.1 * normal if leaf == "gamma" else 0.1 * normal
 
 
+def names(part) -> list[str]:
+    """The reference's names of a part's trainable variables, in their order.
+
+    The reference calls the last convolution and normalisation of a separable net, which we hold in
+    one layer "features", by their numbers.
+    """
+    count = {
+        kind: sum(layer.name.startswith(kind) for layer in part.layers) for kind in ("conv_", "bn_")
+    }
+    count["conv_"] -= sum(layer.name.endswith("_pad") for layer in part.layers)
+    result = []
+    for variable in part.trainable_variables:
+        layer, leaf = variable.path.split("/")[-2:]
+        if layer == "features":
+            kind = "conv_" if leaf == "kernel" else "bn_"
+            layer = f"{kind}{count[kind]}"
+        result.append(f"{part.name}/{layer}/{leaf}")
+    return result
+
+
 def set_weights(part, seed: int) -> None:
     """Gives every trainable variable of a part its reference weight."""
-    for variable in part.trainable_variables:
-        variable.assign(weight(seed, f"{part.name}/{variable.path}", tuple(variable.shape)))
+    for name, variable in zip(names(part), part.trainable_variables, strict=True):
+        variable.assign(weight(seed, name, tuple(variable.shape)))

@@ -91,20 +91,20 @@ def _backward(epsilon: float, dy, x, gamma, mean, variance, *saved):
 
     def grad(c, c_gamma, c_beta):
         """Cotangents of `dy`, `x`, `gamma` for cotangents of `dx`, `dgamma`, `dbeta`."""
-        n = _count(x)
+        share = 1.0 / _count(x)
         # The derivative of dx with respect to dy is symmetric: the same kernel, applied to c.
         of_dy, c_xhat, c_sum = _pull(c, x, gamma, mean, r, epsilon, saved)
         c_dy = tf.reduce_sum(c * dy, [0, 1, 2])
-        of_dy += x * (c_gamma * r) + (c_beta - c_gamma * r * mean)
-        grr = gamma * r * r
-        k_xhat = (
-            grr * (c_sum * d_beta / n - c_dy + 3.0 * d_gamma * c_xhat / n) - c_gamma * r * d_gamma
-        ) / n
-        k_dy = c_gamma * r - grr * c_xhat / n
-        k_c = -grr * d_gamma / n
-        k_x = k_xhat * r
-        of_x = x * k_x + dy * k_dy + (c * k_c - (k_x * mean + k_dy * d_beta / n + k_c * c_sum / n))
-        of_gamma = r * (c_dy - c_sum * d_beta / n - c_xhat * d_gamma / n)
+        from_gamma, slope = c_gamma * r, gamma * r * r
+        of_dy += x * from_gamma + (c_beta - from_gamma * mean)
+        c_xhat, d_sum = c_xhat * share, d_beta * share
+        along_sum, along_xhat = c_sum * d_sum, c_xhat * d_gamma
+        k_x = slope * (along_sum + 3.0 * along_xhat - c_dy) - from_gamma * d_gamma
+        k_x *= r * share
+        k_dy = from_gamma - slope * c_xhat
+        k_c = slope * d_gamma * -share
+        of_x = x * k_x + dy * k_dy + (c * k_c - (k_x * mean + k_dy * d_sum + k_c * c_sum * share))
+        of_gamma = r * (c_dy - along_sum - along_xhat)
         return (of_dy, of_x, of_gamma, *[None] * (2 + len(saved)))
 
     return (dx, d_gamma, d_beta), grad

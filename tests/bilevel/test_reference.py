@@ -32,12 +32,12 @@ def case(request, float64):
             layer.rate = 0.0  # the reference has no dropout
     candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2, 3, 4)])
     net = Supernet(backbone, candidates, smoothing=figures["label_smoothing"])
-    names = {
-        f"{part.name}/{variable.path}": list(variable.shape)
+    shapes = {
+        name: list(variable.shape)
         for part in net.parts
-        for variable in part.trainable_variables
+        for name, variable in zip(reference.names(part), part.trainable_variables, strict=True)
     }
-    assert names == dict(figures["weights"])
+    assert shapes == dict(figures["weights"])
     for part in net.parts:
         reference.set_weights(part, figures["seed"])
     return figures, net

@@ -1,0 +1,103 @@
+"""PointwisePool against the four layers it stands for, with both derivatives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sedona_tf.layers import PointwisePool
+from sedona_tf.layers.pointwise_pool import pooled_relu
+
+
+def make(shape=(5, 4, 3, 6), filters=7, seed=0):
+    rng = np.random.default_rng(seed)
+    layer = PointwisePool(filters)
+    layer.build(shape)
+    for variable in layer.variables:  # positive, so that it can be a variance
+        variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    layer.kernel.assign(rng.standard_normal(layer.kernel.shape))
+    layer.beta.assign(rng.standard_normal(layer.beta.shape))
+    return layer, tf.constant(rng.standard_normal(shape) + 0.3)
+
+
+def layer_by_layer(layer, x, kernel, gamma, beta, training):
+    """Returns the output and the moving statistics afterwards."""
+    z = tf.nn.conv2d(x, kernel, 1, "SAME")
+    moving = [layer.moving_mean.value, layer.moving_variance.value]
+    if training:
+        mean = tf.reduce_mean(z, [0, 1, 2])
+        statistics = [mean, tf.reduce_mean((z - mean) ** 2, [0, 1, 2])]
+        after = [0.9 * m + 0.1 * s for m, s in zip(moving, statistics, strict=True)]
+    else:
+        statistics = after = moving
+    z = (z - statistics[0]) / tf.sqrt(statistics[1] + layer.epsilon) * gamma + beta
+    return tf.reduce_mean(tf.nn.relu(z), [1, 2]), after
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_four_layers_with_both_derivatives(float64, training):
+    layer, x = make()
+    trainable = [variable.value for variable in (layer.kernel, layer.gamma, layer.beta)]
+    values = [tf.convert_to_tensor(value) for value in trainable]
+    state = [tf.convert_to_tensor(v.value) for v in layer.non_trainable_variables]
+    order = [layer.trainable_variables.index(v) for v in (layer.kernel, layer.gamma, layer.beta)]
+
+    def ours(x, *values):
+        by_position = [values[order.index(i)] for i in range(3)]
+        return layer.stateless_call(by_position, state, x, training=training)
+
+    def theirs(x, *values):
+        return layer_by_layer(layer, x, *values, training)
+
+    rng = np.random.default_rng(1)
+    weights = [rng.standard_normal(np.shape(value)) for value in (x, *values)]
+    pull = rng.standard_normal((5, 7))
+
+    def derivatives(function):
+        with tf.GradientTape() as outer:
+            outer.watch([x, values])
+            with tf.GradientTape() as inner:
+                inner.watch([x, values])
+                output, after = function(x, *values)
+                moved = tf.add_n([tf.reduce_sum(a * a) for a in after])
+                loss = tf.reduce_sum(output * pull) + moved
+            first = inner.gradient(loss, [x, *values])
+            scalar = tf.add_n([tf.reduce_sum(g * w) for g, w in zip(first, weights, strict=True)])
+        return [output, *after, *first, *outer.gradient(scalar, [x, *values])]
+
+    for actual, expected in zip(derivatives(ours), derivatives(theirs), strict=True):
+        scale = np.max(np.abs(expected))
+        np.testing.assert_allclose(actual, expected, atol=1e-11 * scale, rtol=1e-9)
+
+
+def test_second_derivative_of_the_incoming_gradient(float64):
+    """The cotangent of the cotangent too, against the operations one by one."""
+    rng = np.random.default_rng(2)
+    x, kernel, pull = (
+        tf.constant(rng.standard_normal(shape)) for shape in ((2, 5, 3), (3, 4), (2, 4))
+    )
+    of_x, of_kernel = (tf.constant(rng.standard_normal(shape)) for shape in ((2, 5, 3), (3, 4)))
+
+    def plain(x, kernel):
+        return tf.reduce_mean(tf.nn.relu(tf.einsum("npc,cf->npf", x, kernel)), 1)
+
+    results = []
+    for function in (pooled_relu, plain):
+        with tf.GradientTape() as outer:
+            outer.watch([x, kernel, pull])
+            with tf.GradientTape() as inner:
+                inner.watch([x, kernel])
+                output = function(x, kernel)
+            first = inner.gradient(output, [x, kernel], output_gradients=pull)
+            scalar = tf.reduce_sum(first[0] * of_x) + tf.reduce_sum(first[1] * of_kernel)
+        results.append([output, *first, *outer.gradient(scalar, [x, kernel, pull])])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_half_precision_stays_half():
+    layer = PointwisePool(4, dtype="mixed_bfloat16")
+    output = layer(tf.ones((2, 3, 3, 5)), training=True)
+    assert output.dtype == tf.bfloat16
+    assert layer.moving_variance.dtype == "float32"
