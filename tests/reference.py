@@ -43,7 +43,6 @@ def names(part) -> list[str]:
     count = {
         kind: sum(layer.name.startswith(kind) for layer in part.layers) for kind in ("conv_", "bn_")
     }
-    count["conv_"] -= sum(layer.name.endswith("_pad") for layer in part.layers)
     result = []
     for variable in part.trainable_variables:
         layer, leaf = variable.path.split("/")[-2:]

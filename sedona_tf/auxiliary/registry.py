@@ -10,6 +10,8 @@ import keras
 import tensorflow as tf
 
 from sedona_tf.auxiliary.losses import cross_entropy
+from sedona_tf.auxiliary.mlp_sr import mlp_sr
+from sedona_tf.auxiliary.predsim import predsim, predsim_loss
 from sedona_tf.auxiliary.separable import separable
 from sedona_tf.backbones.backbone import Backbone, build_part
 from sedona_tf.errors import UserError, unknown_name
@@ -56,6 +58,11 @@ def register(name: str, kind: Kind) -> None:
 register(
     "separable",
     Kind(separable, cross_entropy, logits=lambda outputs: outputs, options={"depth": int}),
+)
+register("mlp_sr", Kind(mlp_sr, cross_entropy, logits=lambda outputs: outputs, options={}))
+register(
+    "predsim",
+    Kind(predsim, predsim_loss, logits=lambda outputs: outputs["logits"], options={}),
 )
 
 
