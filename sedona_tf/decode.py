@@ -56,11 +56,11 @@ def _numbers(texts: list[str]) -> list[int]:
 
 def _describe(plan: Plan, num_blocks: int) -> dict[str, Any]:
     decoupling = plan.decode(num_blocks)
+    described = decoupling.to_dict()
+    del described["provenance"]  # the plan's, pages of it
     return {
-        "backbone": plan.backbone,
-        **decoupling.to_dict(),
-        "blocks": decoupling.blocks(plan.num_units),
-        "auxiliary": [plan.candidates[index] for index in decoupling.candidate],
+        **described,
+        "blocks": decoupling.blocks(),
         "cut_probability": [plan.cut_probability[unit - 1] for unit in decoupling.cut_after],
     }
 

@@ -96,7 +96,7 @@ class Candidate:
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)
-        return f"{self.kind}({options})"
+        return f"{self.kind}({options})" if options else self.kind
 
     def to_dict(self) -> dict[str, Any]:
         """The candidate as JSON-ready data, for example `{"kind": "separable", "depth": 2}`."""

@@ -1,6 +1,7 @@
 """Plans: what a search found, and the decouplings that follow from it."""
 
-from sedona_tf.plans.decode import Decoupling, Tie
+from sedona_tf.plans.baselines import BASELINES, baseline, uniform
+from sedona_tf.plans.decoupling import Decoupling, Tie
 from sedona_tf.plans.plan import Plan
 
-__all__ = ["Decoupling", "Plan", "Tie"]
+__all__ = ["BASELINES", "Decoupling", "Plan", "Tie", "baseline", "uniform"]

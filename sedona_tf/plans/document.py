@@ -1,4 +1,4 @@
-"""The envelope of a plan file: JSON with a format, a version and a checksum."""
+"""The envelope of plan and decoupling files: JSON with a format, a version and a checksum."""
 
 from __future__ import annotations
 
@@ -9,74 +9,85 @@ from typing import Any
 
 from sedona_tf.errors import UserError
 
-__all__ = ["FORMAT", "VERSION", "pack", "unpack"]
+__all__ = ["VERSION", "pack", "unpack"]
 
-FORMAT = "sedona_tf.plan"
 VERSION = 1
 MAX_BYTES = 16 * 2**20
 """A plan of 1,000 units is below one MiB; a longer file is something else."""
 
 
-def pack(content: dict[str, Any]) -> bytes:
+def pack(content: dict[str, Any], kind: str) -> bytes:
     """Wraps JSON-ready content.
 
     Args:
-        content: what the plan holds; all numbers finite.
+        content: what the file holds; all numbers finite.
+        kind: `"plan"` or `"decoupling"`.
 
     Returns:
         The bytes of the file. Floats are written so that they read back bit for bit.
     """
-    document = {"format": FORMAT, "version": VERSION, **content}
+    document = {"format": f"sedona_tf.{kind}", "version": VERSION, **content}
     document["checksum"] = _checksum(document)
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def unpack(path: str | os.PathLike[str]) -> dict[str, Any]:
+def unpack(path: str | os.PathLike[str], fields: set[str], kind: str) -> dict[str, Any]:
     """Reads a file that `pack` made. Nothing in it is ever executed.
 
     Args:
         path: the file.
+        fields: names of the content's fields, all of them needed.
+        kind: what `pack` was told.
 
     Returns:
         The content, its checksum confirmed; the types of its fields are not checked here.
 
     Raises:
-        UserError: naming the file, if it is missing, not JSON, damaged, of another format or
-            of another version.
+        UserError: naming the file, if it is missing, not JSON, damaged, of another format, of
+            another version or of other fields.
     """
-    document = _read_json(path)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise UserError(f"plan '{path}' is not a plan file: its format is not '{FORMAT}'.")
+    document = _read_json(path, kind)
+    form = f"sedona_tf.{kind}"
+    if not isinstance(document, dict) or document.get("format") != form:
+        raise UserError(f"{kind} '{path}' is not a {kind} file: its format is not '{form}'.")
     version = document.get("version")
     if type(version) is not int or version != VERSION:
         shown = version if type(version) is int and abs(version) < 10**6 else "something else"
-        raise UserError(f"plan '{path}' has version {shown}; this program reads {VERSION}.")
+        raise UserError(f"{kind} '{path}' has version {shown}; this program reads {VERSION}.")
     checksum = document.pop("checksum", None)
     if checksum != _checksum(document):
-        raise UserError(f"plan '{path}' is damaged or was edited: its checksum does not match.")
-    return {name: value for name, value in document.items() if name not in ("format", "version")}
+        raise UserError(f"{kind} '{path}' is damaged or was edited: its checksum does not match.")
+    content = {name: document[name] for name in document if name not in ("format", "version")}
+    for word, names in (
+        ("lacks", fields - content.keys()),
+        ("has the unknown", content.keys() - fields),
+    ):
+        if names:
+            raise UserError(f"{kind} '{path}' {word} field {min(names)!a:.80}.")
+    return content
 
 
-def _read_json(path: str | os.PathLike[str]) -> Any:
+def _read_json(path: str | os.PathLike[str], kind: str) -> Any:
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise UserError(f"plan '{path}' does not exist.") from error
+        raise UserError(f"{kind} '{path}' does not exist.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"plan '{path}' cannot be read: {reason}.") from error
+        raise UserError(f"{kind} '{path}' cannot be read: {reason}.") from error
     if len(data) > MAX_BYTES:
-        raise UserError(f"plan '{path}' is not a plan file: it is over {MAX_BYTES >> 20} MiB.")
+        raise UserError(f"{kind} '{path}' is not a {kind} file: it is over {MAX_BYTES >> 20} MiB.")
     try:
         # Strict UTF-8: json.loads on bytes would guess at UTF-16 and let lone surrogates through.
         document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
         json.dumps(document, allow_nan=False)  # 1e999 reads as infinity
     except RecursionError as error:
-        raise UserError(f"plan '{path}' is not a plan file: it is nested too deeply.") from error
+        reason = "it is nested too deeply"
+        raise UserError(f"{kind} '{path}' is not a {kind} file: {reason}.") from error
     except ValueError as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"plan '{path}' is not readable JSON: {reason}.") from error
+        raise UserError(f"{kind} '{path}' is not readable JSON: {reason}.") from error
     return document
 
 

@@ -1,6 +1,7 @@
-"""Checks of a plan's fields: what comes in may be any data, what goes out is plain and right.
+"""Checks of the fields of plans and decouplings.
 
-All of them raise `ValueError` with the name of the field and what is allowed.
+What comes in may be any data, what goes out is plain and right. All of them raise `ValueError` with
+the name of the field and what is allowed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ import math
 import numbers
 from typing import Any
 
-__all__ = ["Matrix", "Units", "candidate_options", "is_name", "json_dict", "matrix", "unit_shapes"]
+__all__ = [
+    "Matrix",
+    "Units",
+    "candidate_name",
+    "candidate_options",
+    "is_name",
+    "json_dict",
+    "matrix",
+    "unit_shapes",
+]
 
 Matrix = tuple[tuple[float, ...], ...]
 Units = tuple[tuple[str, tuple[int, ...]], ...]
@@ -34,20 +44,28 @@ def unit_shapes(value: Any) -> Units:
     return tuple((name, tuple(shape)) for name, shape in value)
 
 
-def candidate_options(value: Any) -> tuple[dict[str, Any], ...]:
-    """Checks candidates: objects with a kind and plain options."""
-    if not isinstance(value, list | tuple) or not value:
-        raise ValueError("candidates must be a list of at least one auxiliary net.")
+def candidate_options(
+    value: Any, field: str = "candidates", least: int = 1
+) -> tuple[dict[str, Any], ...]:
+    """Checks auxiliary nets: at least so many objects with a kind and plain options."""
+    if not isinstance(value, list | tuple) or len(value) < least:
+        raise ValueError(f"{field} must be a list of at least {least} auxiliary nets.")
     for number, item in enumerate(value, 1):
         named = isinstance(item, dict) and is_name(item.get("kind"))
         if not named or not all(map(is_name, item)):
-            raise ValueError(f"candidates must be objects with a 'kind'; number {number} is not.")
+            raise ValueError(f"{field} must be objects with a 'kind'; number {number} is not.")
         for name, option in item.items():
             small = type(option) is int and abs(option) < 2**31
             finite = type(option) is float and math.isfinite(option)
             if not (small or finite or type(option) is bool or is_name(option)):
-                raise ValueError(f"candidates must have plain options; '{name}' is not.")
+                raise ValueError(f"{field} must have plain options; '{name}' is not.")
     return tuple(dict(item) for item in value)
+
+
+def candidate_name(options: dict[str, Any]) -> str:
+    """An auxiliary net in words, for example `separable(depth=2)`; as `str(Candidate)` has it."""
+    listed = ", ".join(f"{name}={value}" for name, value in options.items() if name != "kind")
+    return f"{options['kind']}({listed})" if listed else options["kind"]
 
 
 def matrix(name: str, value: Any, rows: int, columns: int) -> Matrix:

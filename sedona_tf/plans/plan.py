@@ -11,10 +11,12 @@ from typing import Any
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
-from sedona_tf.plans.decode import Decoupling, decode
+from sedona_tf.plans.decode import decode
+from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.fields import (
     Matrix,
     Units,
+    candidate_name,
     candidate_options,
     is_name,
     json_dict,
@@ -49,7 +51,7 @@ class Plan:
         ...     alpha=((1.0, 0.0), (2.0, 0.0)),
         ...     beta=((0.0,), (0.0,)),
         ... )
-        >>> plan.decode(2).blocks(3)
+        >>> plan.decode(2).blocks()
         [(1, 2), (3, 3)]
     """
 
@@ -88,10 +90,7 @@ class Plan:
     @property
     def candidate_names(self) -> tuple[str, ...]:
         """The candidates in words, for example `separable(depth=2)`."""
-        return tuple(
-            f"{item['kind']}({', '.join(f'{k}={v}' for k, v in item.items() if k != 'kind')})"
-            for item in self.candidates
-        )
+        return tuple(map(candidate_name, self.candidates))
 
     @property
     def cut_probability(self) -> tuple[float, ...]:
@@ -134,7 +133,7 @@ class Plan:
             UserError: if it cannot be written; a file that was there is then untouched.
         """
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        data = document.pack(content)
+        data = document.pack(content, "plan")
         with atomic_write(path) as file:
             file.write(data)
 
@@ -152,14 +151,8 @@ class Plan:
         Raises:
             UserError: one line naming the file and what is wrong with it.
         """
-        content = document.unpack(path)
         fields = {field.name for field in dataclasses.fields(cls)}
-        for word, names in (
-            ("lacks", fields - content.keys()),
-            ("has the unknown", content.keys() - fields),
-        ):
-            if names:
-                raise UserError(f"plan '{path}' {word} field {min(names)!a:.80}.")
+        content = document.unpack(path, fields, "plan")
         try:
             plan = cls(**content)
             if backbone is not None:

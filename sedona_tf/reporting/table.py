@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sedona_tf.plans.decode import Decoupling, Tie
+from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
 
 __all__ = ["decoupling_table"]
@@ -45,20 +45,20 @@ def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
     ]
     for decoupling, rows in zip(decouplings, groups, strict=True):
         lines += map(line, rows)
-        lines += [f"   tie: {_tie(plan, tie)}" for tie in decoupling.ties]
+        lines += [f"   tie: {tie}" for tie in decoupling.ties]
     return "\n".join(lines)
 
 
 def _rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
     rows = []
-    for index, (first, last) in enumerate(decoupling.blocks(plan.num_units)):
+    for index, (first, last) in enumerate(decoupling.blocks()):
         row = [
             str(decoupling.num_blocks) if index == 0 else "",
             str(index + 1),
             str(first) if first == last else f"{first}-{last}",
         ]
         if index < len(decoupling.cut_after):
-            best = decoupling.candidate[index]
+            best = plan.candidates.index(decoupling.auxiliary[index])
             row += [
                 plan.candidate_names[best],
                 f"{plan.candidate_weights[last - 1][best]:.3f}",
@@ -68,11 +68,3 @@ def _rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
             row += ["(head)", "-", "-"]
         rows.append(row)
     return rows
-
-
-def _tie(plan: Plan, tie: Tie) -> str:
-    if tie.unit is None:
-        return str(tie)
-    names = plan.candidate_names
-    rivals = ", ".join(names[index] for index in tie.rivals)
-    return f"after unit {tie.unit}, {names[tie.chosen[0]]} as good as {rivals}"

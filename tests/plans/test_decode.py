@@ -22,6 +22,7 @@ def plan_of(probabilities, weights=None) -> Plan:
         candidates=tuple({"kind": "separable", "depth": i + 1} for i in range(len(weights[0]))),
         alpha=tuple((math.log(p), math.log1p(-p)) for p in probabilities),
         beta=tuple(tuple(math.log(w) for w in row) for row in weights),
+        provenance={"seed": 3},
     )
 
 
@@ -53,30 +54,24 @@ def test_against_brute_force(plan):
         # sums the lexicographically first set is the one with the lower units
         best = max(math.fsum(p[unit - 1] for unit in cuts) for cuts in subsets)
         assert math.fsum(p[unit - 1] for unit in found.cut_after) == best
-        for unit, candidate in zip(found.cut_after, found.candidate, strict=True):
+        for unit, auxiliary in zip(found.cut_after, found.auxiliary, strict=True):
+            candidate = plan.candidates.index(auxiliary)
             row = plan.candidate_weights[unit - 1]
             assert row[candidate] == max(row) and max(row) not in row[:candidate]
-        covered = [
-            unit for first, last in found.blocks(plan.num_units) for unit in range(first, last + 1)
-        ]
+        covered = [unit for first, last in found.blocks() for unit in range(first, last + 1)]
         assert covered == list(range(1, plan.num_units + 1))
-        assert len(found.blocks(plan.num_units)) == num_blocks
-        assert [last for _, last in found.blocks(plan.num_units)][:-1] == list(found.cut_after)
+        assert len(found.blocks()) == found.num_blocks == num_blocks
+        assert [last for _, last in found.blocks()][:-1] == list(found.cut_after)
 
 
 def test_known_example():
     plan = plan_of([0.9, 0.1, 0.8, 0.5], [(0.1, 0.9), (0.5, 0.5), (0.6, 0.4), (0.2, 0.8)])
     found = plan.decode(3)
-    assert found == Decoupling(3, (1, 3), (1, 0))
-    assert found.blocks(5) == [(1, 1), (2, 3), (4, 5)]
-    assert found.to_dict() == {
-        "num_blocks": 3,
-        "cut_after": [1, 3],
-        "candidate": [1, 0],
-        "ties": [],
-    }
-    assert plan.decode(1).blocks(5) == [(1, 5)]
-    assert plan.decode(5).blocks(5) == [(n, n) for n in range(1, 6)]
+    deep, shallow = {"kind": "separable", "depth": 2}, {"kind": "separable", "depth": 1}
+    assert found == Decoupling("toy", 5, (1, 3), (deep, shallow), provenance=plan.provenance)
+    assert found.blocks() == [(1, 1), (2, 3), (4, 5)]
+    assert plan.decode(1).blocks() == [(1, 5)]
+    assert plan.decode(5).blocks() == [(n, n) for n in range(1, 6)]
 
 
 def test_lower_unit_wins_and_the_tie_is_reported():
@@ -101,20 +96,12 @@ def test_ties_within_the_taken_or_the_left_units_are_none():
 def test_tolerance_of_candidates(gap, tied):
     weights = [(0.4 - gap / 2, 0.4 + gap / 2, 0.2), (1 / 3, 1 / 3, 1 / 3)]
     found = plan_of([0.9, 0.1], weights).decode(2)
-    assert found.candidate == (1,)
-    assert found.ties == ((Tie(1, (1,), (0,)),) if tied else ())
+    assert found.auxiliary == ({"kind": "separable", "depth": 2},)
+    tie = Tie(1, ("separable(depth=2)",), ("separable(depth=1)",))
+    assert found.ties == ((tie,) if tied else ())
 
 
 @pytest.mark.parametrize("num_blocks", [0, -1, 4, True, 2.0, "2"])
 def test_out_of_range(num_blocks):
     with pytest.raises(UserError, match="must be between 1 and 3"):
         plan_of([0.5, 0.6]).decode(num_blocks)
-
-
-def test_impossible_decouplings():
-    with pytest.raises(ValueError, match="must have num_blocks - 1"):
-        Decoupling(3, (1,), (0,))
-    with pytest.raises(ValueError, match="must rise"):
-        Decoupling(3, (2, 1), (0, 0))
-    with pytest.raises(ValueError, match="num_units must be over 4"):
-        Decoupling(2, (4,), (0,)).blocks(4)

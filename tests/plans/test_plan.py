@@ -42,7 +42,7 @@ def write(path, **changes) -> None:
     """A file with a right checksum and changed fields; None removes one."""
     plan = make_plan()
     content = {name: getattr(plan, name) for name in plan.__dataclass_fields__} | changes
-    path.write_bytes(document.pack({k: v for k, v in content.items() if v is not None}))
+    path.write_bytes(document.pack({k: v for k, v in content.items() if v is not None}, "plan"))
 
 
 def refusal(path, backbone=None) -> str:

@@ -1,0 +1,73 @@
+"""Decouplings made by hand, to compare a searched one with: equal blocks, one kind of net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.plans.decoupling import Decoupling
+
+__all__ = ["BASELINES", "baseline", "uniform"]
+
+BASELINES: dict[str, dict[str, Any]] = {
+    "dgl": {"kind": "mlp_sr"},
+    "predsim": {"kind": "predsim"},
+}
+"""Method to auxiliary net: DGL (Belilovsky et al., 2020), PredSim (Nokland and Eidnes, 2019)."""
+
+
+def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:
+    """A published baseline's decoupling: uniform cuts, the method's auxiliary net at each.
+
+    Args:
+        method: a key of `BASELINES`. PredSim is defined on plain labels: train its head without
+            label smoothing too.
+        backbone, num_blocks: see `uniform`.
+
+    Raises:
+        UserError: for an unknown method or a number of blocks out of range.
+    """
+    if method not in BASELINES:
+        raise UserError(unknown_name("baseline", method, list(BASELINES)))
+    return uniform(backbone, num_blocks, BASELINES[method])
+
+
+def uniform(backbone: Any, num_blocks: int, auxiliary: Mapping[str, Any]) -> Decoupling:
+    """Cuts a backbone into blocks of as equal a number of units as possible.
+
+    Block k of K ends after unit `floor(k L / K)`. So sizes differ by one at most, and the longer
+    blocks are spread over the network rather than gathered at one end; the last block is one of
+    the longer ones, the first one of the shorter: 16 units in 3 blocks are 5, 5 and 6.
+
+    Args:
+        backbone: a `Backbone` with L units; only its name and their number count.
+        num_blocks: K, from 1 (no cut) to L (a cut after every unit but the last).
+        auxiliary: the auxiliary net at every cut, as `Candidate.to_dict` gives it.
+
+    Returns:
+        The decoupling.
+
+    Raises:
+        UserError: if K is out of range.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> toy = SimpleNamespace(name="toy", units=range(8))
+        >>> uniform(toy, 3, {"kind": "mlp_sr"}).blocks()
+        [(1, 2), (3, 5), (6, 8)]
+    """
+    num_units = len(backbone.units)
+    if type(num_blocks) is not int or not 1 <= num_blocks <= num_units:
+        raise UserError(
+            f"the number of blocks must be between 1 and {num_units}, the number of units "
+            f"of {backbone.name}. Received: {num_blocks}"
+        )
+    cuts = tuple(k * num_units // num_blocks for k in range(1, num_blocks))
+    return Decoupling(
+        backbone.name,
+        num_units,
+        cuts,
+        tuple(dict(auxiliary) for _ in cuts),
+        provenance={"method": "uniform cuts"},
+    )
