@@ -14,15 +14,12 @@ from sedona_tf import recipe
 
 def get_config(variant: str = ""):
     config = recipe.paper()
-    if variant == "smoke":
-        config.search.pretraining_steps = 4
-        config.search.steps = 3
-        config.search.snapshots = 3
-        config.data.source = "synthetic"
-        config.backbone.name = "resnet18"
-        config.search.inner_steps = 2
-        config.search.batch_size = 8
-        config.search.validation_batch_size = 16
-    elif variant:
-        raise recipe.unknown_variant(variant, "smoke")
-    return config
+    return recipe.with_variant(
+        config,
+        variant,
+        data__source="synthetic",
+        backbone__name="resnet18",
+        search__inner_steps=2,
+        search__batch_size=8,
+        search__validation_batch_size=16,
+    )

@@ -26,10 +26,4 @@ def get_config(variant: str = ""):
     config.search.validation_batch_size = 128
     config.search.snapshots = 10
     config.search.checkpoint_every = 50
-    if variant == "smoke":
-        config.search.pretraining_steps = 4
-        config.search.steps = 3
-        config.search.snapshots = 3
-    elif variant:
-        raise recipe.unknown_variant(variant, "smoke")
-    return config
+    return recipe.with_variant(config, variant)

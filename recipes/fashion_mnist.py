@@ -27,13 +27,10 @@ def get_config(variant: str = ""):
     config.search.validation_batch_size = 128
     config.search.snapshots = 20
     config.search.checkpoint_every = 25
-    if variant == "smoke":
-        config.search.pretraining_steps = 4
-        config.search.steps = 3
-        config.search.snapshots = 3
-        config.data.limit = 2_000
-        config.search.batch_size = 8
-        config.search.validation_batch_size = 16
-    elif variant:
-        raise recipe.unknown_variant(variant, "smoke")
-    return config
+    return recipe.with_variant(
+        config,
+        variant,
+        data__limit=2_000,
+        search__batch_size=8,
+        search__validation_batch_size=16,
+    )

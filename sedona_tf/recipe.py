@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_collections
 
-__all__ = ["paper", "unknown_variant"]
+from sedona_tf.errors import UserError
+
+__all__ = ["check_search", "paper", "with_variant"]
 
 
 def paper() -> ml_collections.ConfigDict:
@@ -52,6 +56,55 @@ def paper() -> ml_collections.ConfigDict:
     return config
 
 
-def unknown_variant(variant: str, *allowed: str) -> ValueError:
-    """The error for `recipe.py:variant` with an unknown variant."""
-    return ValueError(f"unknown variant '{variant}'. Allowed: {', '.join(allowed)}.")
+def with_variant(
+    config: ml_collections.ConfigDict, variant: str, **smoke: Any
+) -> ml_collections.ConfigDict:
+    """Makes the variant that follows the colon in `recipe.py:variant`.
+
+    Args:
+        config: the recipe as it stands.
+        variant: "" for the recipe itself; "smoke" for a few steps that show that it runs.
+        **smoke: what "smoke" changes besides the numbers of steps and snapshots: names with `__`
+            for the dot, such as `data__limit=100`.
+
+    Returns:
+        The config, changed in place.
+
+    Raises:
+        ValueError: for any other variant.
+
+    Example:
+        >>> with_variant(paper(), "smoke", data__limit=100).data.limit
+        100
+    """
+    if variant == "smoke":
+        few = {"search__pretraining_steps": 4, "search__steps": 3, "search__snapshots": 3}
+        for name, value in {**few, **smoke}.items():
+            section, field = name.split("__")
+            config[section][field] = value
+    elif variant:
+        raise ValueError(f"unknown variant '{variant}'. Allowed: smoke.")
+    return config
+
+
+def check_search(settings: ml_collections.ConfigDict) -> None:
+    """Refuses numbers that no search can use, before anything is built.
+
+    Args:
+        settings: a recipe's section `search`.
+
+    Raises:
+        UserError: naming the first field that is out of range.
+    """
+    positive = ("learning_rate", "final_learning_rate", "architecture_learning_rate")
+    fractions = ("momentum", "label_smoothing", "architecture_beta_1")
+    counts = ("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots")
+    for names, allowed, right in (
+        (positive, "positive", lambda value: value > 0),
+        (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
+        (("weight_decay",), "at least 0", lambda value: value >= 0),
+        (counts, "at least 1", lambda value: value >= 1),
+    ):
+        for name in names:
+            if not right(settings[name]):
+                raise UserError(f"search.{name} must be {allowed}. Received: {settings[name]}")
