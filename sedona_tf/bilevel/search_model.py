@@ -50,7 +50,7 @@ class SearchModel(keras.Model):
         >>> from sedona_tf.auxiliary import Candidate
         >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
         >>> model = SearchModel(backbone, [Candidate("separable", (("depth", 1),))])
-        >>> model.alpha.shape, model.beta.shape
+        >>> tuple(model.alpha.shape), tuple(model.beta.shape)
         ((7, 2), (7, 1))
     """
 
