@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.errors import Interrupted, UserError, unknown_name
 
 __all__ = ["help_text", "run"]
 
@@ -31,7 +31,8 @@ def run(
     What the user can put right ends in one line on stderr, `error: ...`, and exit code 2: a
     `UserError`, a wrong flag, an `OSError` about a file, and whatever goes wrong while a recipe
     (a flag of `ml_collections.config_flags`) is read. Anything else is a fault of the program
-    and keeps its traceback. Ctrl-C gives 130.
+    and keeps its traceback. Ctrl-C gives 130; a command that handles signals itself raises
+    `Interrupted`, whose line and exit code are used.
 
     Args:
         main: the command; reads `absl.flags.FLAGS` and returns an exit code or None for 0.
@@ -47,6 +48,9 @@ def run(
         sys.exit(0)
     try:
         app.run(lambda _: _flushed(main), flags_parser=_parse)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -5,11 +5,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["UserError", "unknown_name"]
+__all__ = ["Interrupted", "UserError", "unknown_name"]
 
 
 class UserError(ValueError):
     """Something the user gave is wrong; commands print its one line and exit with code 2."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work in an orderly way; commands print the line and exit with `code`.
+
+    Args:
+        signal: number of the signal.
+        message: what was saved and how to go on.
+
+    Attributes:
+        code: 128 + the number, as shells count: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.code = 128 + signal
 
 
 def unknown_name(kind: str, name: str, allowed: Sequence[str]) -> str:

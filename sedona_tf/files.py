@@ -1,8 +1,9 @@
-"""Files that are either whole or not there, whatever happens while they are written."""
+"""Files that are whole or not there, whatever happens meanwhile; folders that one run uses."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ from typing import IO
 
 from sedona_tf.errors import UserError
 
-__all__ = ["atomic_write"]
+__all__ = ["atomic_write", "locked", "remove_partial"]
+
+PARTIAL = ".partial"
+"""How the name of a file that is still being written ends."""
 
 
 @contextlib.contextmanager
@@ -22,7 +26,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         path: the file to write; an existing one stays as it is until the new one is complete.
 
     Yields:
-        A binary file.
+        A binary file, to write and to read back.
 
     Raises:
         UserError: if the operating system refuses (full disk, read-only folder).
@@ -30,8 +34,10 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     path = Path(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent
+        )
+        with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -49,3 +55,45 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def remove_partial(folder: Path) -> None:
+    """Deletes what a process killed inside `atomic_write` left; only for a folder one has locked.
+
+    Raises:
+        UserError: if the operating system refuses.
+    """
+    try:
+        for path in folder.glob(f".*{PARTIAL}"):
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"cannot clean {folder}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Keeps a folder, made if need be, to one process.
+
+    The lock is on the open file `.lock` in the folder. The kernel releases it when the process
+    ends, however it ends, so a file left by a crash locks nothing.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        UserError: if another process has locked it, or it cannot be made or locked.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserError(f"cannot use {folder}: {error.strerror or error}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder} is in use by another run; wait, or take another.") from None
+        except OSError as error:
+            raise UserError(f"cannot lock {folder}: {error.strerror or error}.") from error
+        yield

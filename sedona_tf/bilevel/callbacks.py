@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -12,11 +13,33 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from sedona_tf.bilevel.checkpoints import CheckpointStore, Position, capture
 from sedona_tf.bilevel.search_model import SearchModel
-from sedona_tf.bilevel.snapshots import SnapshotPool, read_arrays, write_arrays
+from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.errors import UserError
+from sedona_tf.interruption import StopRequest
 
-__all__ = ["ArchitectureLog", "Checkpoint", "NanGuard", "PoolFiller", "PoolSampler", "Progress"]
+__all__ = [
+    "ArchitectureLog",
+    "Checkpoint",
+    "NanGuard",
+    "PoolFiller",
+    "PoolSampler",
+    "Progress",
+    "log_errors",
+]
+
+
+@contextlib.contextmanager
+def log_errors(log_dir: Path) -> Iterator[None]:
+    """Words TensorFlow's errors about TensorBoard's files, such as a full disk, as `UserError`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        message = str(error.message).splitlines()[0].rpartition("}} ")[2]
+        if str(log_dir) not in message:
+            raise
+        raise UserError(f"cannot write TensorBoard's files: {message}") from error
 
 
 class _StepCallback(keras.callbacks.Callback):
@@ -52,6 +75,7 @@ class Progress(_StepCallback):
     def __init__(self, phase: str, start: int, steps: int) -> None:
         super().__init__(phase, start)
         self.steps = steps
+        self.bar: tqdm | None = None
 
     def on_train_begin(self, logs=None) -> None:
         print(f"{self.phase}: tracing the first step, this takes a while", flush=True)
@@ -67,13 +91,16 @@ class Progress(_StepCallback):
         )
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        self.bar.set_postfix(
-            {name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False
-        )
-        self.bar.update()
+        if self.bar is not None:
+            self.bar.set_postfix(
+                {name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False
+            )
+            self.bar.update()
 
-    def on_train_end(self, logs=None) -> None:
-        self.bar.close()
+    def close(self) -> None:
+        """Ends the bar's line; `fit` does not say when it fails or is stopped."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 class PoolFiller(_StepCallback):
@@ -113,7 +140,11 @@ class PoolSampler(_StepCallback):
 
 
 class ArchitectureLog(_StepCallback):
-    """Records p, b and the outer loss of every search step; writes them to TensorBoard too."""
+    """Records p, b and the outer loss of every search step.
+
+    TensorBoard gets them too, with histograms of alpha and beta; they cover all cuts in one
+    distribution that moves with the steps.
+    """
 
     def __init__(self, start: int, log_dir: Path, history: dict[str, list]) -> None:
         super().__init__("search", start)
@@ -128,10 +159,13 @@ class ArchitectureLog(_StepCallback):
         history["cut_probability"].append(p)
         history["candidate_weights"].append(b)
         history["outer_loss"].append(float(logs["outer_loss"]))
-        with self.writer.as_default(step=step):
+        # keras.callbacks.TensorBoard turns recording off for all but each tenth step.
+        with self.writer.as_default(step=step), tf.summary.record_if(True):
             for unit, value in enumerate(p, 1):
                 tf.summary.scalar(f"cut_probability/unit_{unit}", value)
             tf.summary.histogram("candidate_weights", b)
+            tf.summary.histogram("alpha", self.model.alpha.value)
+            tf.summary.histogram("beta", self.model.beta.value)
             tf.summary.scalar("outer_loss", history["outer_loss"][-1])
 
     def on_train_end(self, logs=None) -> None:
@@ -139,64 +173,36 @@ class ArchitectureLog(_StepCallback):
 
 
 class Checkpoint(_StepCallback):
-    """Saves all that a search needs to go on exactly as if it had not been interrupted.
-
-    One file, replaced whole: weights, velocity, alpha, beta, the architecture's optimizer, the
-    pool's list of files, the history and where the search stands.
-    """
+    """Saves the search every few steps, and before it stops at a signal."""
 
     def __init__(
-        self, phase: str, start: int, path: Path, every: int, pool: SnapshotPool, history: dict
+        self,
+        phase: str,
+        start: int,
+        every: int,
+        store: CheckpointStore,
+        history: dict[str, list],
+        request: StopRequest,
     ) -> None:
         super().__init__(phase, start)
-        self.path, self.every, self.pool, self.history = path, every, pool, history
+        self.every, self.store, self.history, self.request = every, store, history, request
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        if self.step(batch) % self.every == 0:
-            self.save(self.step(batch))
+        step = self.step(batch)
+        if step % self.every == 0 or self.request.signal is not None:
+            self.save(step)
+        self.stop_if_asked(step)
 
     def save(self, step: int) -> None:
-        """Writes the checkpoint, then deletes snapshots that nothing refers to any more."""
-        position = {"phase": self.phase, "step": step, "files": self.pool.files}
-        optimizer = [variable.numpy() for variable in self.model.optimizer.variables]
-        write_arrays(
-            self.path,
-            {
-                "position": np.frombuffer(json.dumps(position).encode(), np.uint8),
-                "alpha": self.model.alpha.numpy(),
-                "beta": self.model.beta.numpy(),
-                **{f"optimizer_{index}": value for index, value in enumerate(optimizer)},
-                **{f"model/{name}": value for name, value in self.model.snapshot().items()},
-                **{f"history/{name}": np.array(value) for name, value in self.history.items()},
-            },
-        )
-        self.pool.collect()
+        """Saves the model, the pool and the history as they are after `step`."""
+        self.store.write(Position(self.phase, step), capture(self.model, self.history))
 
-    @staticmethod
-    def load(path: Path, model: SearchModel, pool: SnapshotPool, history: dict) -> tuple[str, int]:
-        """Restores a checkpoint; returns its phase and the number of steps completed in it.
+    def stop_if_asked(self, step: int) -> None:
+        """Ends the search, just saved, if a signal has come.
 
         Raises:
-            UserError: if it is missing, damaged or of another model.
+            Interrupted: then.
         """
-        arrays = read_arrays(path)
-        try:
-            position = json.loads(arrays["position"].tobytes())
-            model.alpha.assign(arrays["alpha"])
-            model.beta.assign(arrays["beta"])
-            for index, variable in enumerate(model.optimizer.variables):
-                variable.assign(arrays[f"optimizer_{index}"])
-            model.restore(
-                {
-                    name.removeprefix("model/"): value
-                    for name, value in arrays.items()
-                    if name.startswith("model/")
-                }
-            )
-        except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
-            raise UserError(f"{path} is not a checkpoint of this search: {error}") from error
-        for name in history:
-            history[name][:] = list(arrays[f"history/{name}"])
-        pool.files[:] = position["files"]
-        model.step_in_phase.assign(position["step"])
-        return position["phase"], position["step"]
+        self.request.stop(
+            f"stopped: checkpoint saved at {self.phase} step {step}; --resume goes on from there."
+        )

@@ -21,13 +21,17 @@ from sedona_tf.bilevel.callbacks import (
     PoolFiller,
     PoolSampler,
     Progress,
+    log_errors,
 )
+from sedona_tf.bilevel.checkpoints import CheckpointStore, Position, restore
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write
+from sedona_tf.files import atomic_write, locked, remove_partial
+from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Plan
+from sedona_tf.recipe import check_search
 from sedona_tf.reporting.plots import search_report
 
 __all__ = ["run_search"]
@@ -36,8 +40,10 @@ __all__ = ["run_search"]
 def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = False) -> Plan:
     """Runs a search.
 
-    Writes into `workdir`: `recipe.json` (resolved), `snapshots/`, `checkpoint.npz`, `logs/` for
-    TensorBoard, and at the end `plan.json` and `report.png`.
+    Writes into `workdir`: `recipe.json` (resolved), `snapshots/`, `checkpoints/` (the newest and
+    its predecessor), `logs/` for TensorBoard, and at the end `plan.json` and `report.png`. The
+    folder is locked meanwhile. On the main thread, SIGTERM and Ctrl-C are taken over meanwhile:
+    during training they end the search after the current step, saved.
 
     Args:
         recipe: see `recipes/digits.py` for the fields.
@@ -49,17 +55,37 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
 
     Raises:
         UserError: for anything wrong with the recipe, the data or the folder.
+        Interrupted: by a signal.
     """
+    check_search(recipe.search)
+    if resume and not (workdir / "recipe.json").exists():
+        raise UserError(f"{workdir} does not hold a search; there is nothing to resume.")
+    with StopRequest() as request, locked(workdir):
+        if (workdir / "recipe.json").exists() and not resume:
+            raise UserError(
+                f"{workdir} holds a search already; pass --resume or another --workdir."
+            )
+        return _search(recipe, workdir, resume, request)
+
+
+def _search(
+    recipe: ml_collections.ConfigDict, workdir: Path, resume: bool, request: StopRequest
+) -> Plan:
     settings = recipe.search
-    _check(settings)
-    checkpoint = workdir / "checkpoint.npz"
-    if (workdir / "recipe.json").exists() and not resume:
-        raise UserError(f"{workdir} already holds a search; pass --resume or another --workdir.")
-    if resume and not checkpoint.exists():
-        raise UserError(f"{checkpoint} does not exist; there is nothing to resume.")
     keras.utils.set_random_seed(recipe.seed)
     if recipe.deterministic:
         tf.config.experimental.enable_op_determinism()
+    pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
+    store = CheckpointStore(workdir / "checkpoints", pool)
+    for folder in (workdir, pool.folder, store.folder):
+        remove_partial(folder)
+    saved = store.read() if resume else None
+    if resume and saved is None:
+        print("there is no checkpoint yet: starting from the beginning", flush=True)
+    start = saved[0] if saved else Position("pretraining", 0)
+    phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}
+    if start.step > phases[start.phase]:
+        raise UserError(f"the checkpoint is at {start}, past the recipe's {phases[start.phase]}.")
 
     print("loading data", flush=True)
     source = data_lib.load(
@@ -102,57 +128,19 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         )
     )
 
-    pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
     }
+    if saved:
+        restore(saved[1], model, history)
+        del saved  # a copy of the weights
     with atomic_write(workdir / "recipe.json") as file:
         file.write(recipe.to_json(indent=2).encode())
-    phase, done = "pretraining", 0
-    if resume:
-        phase, done = Checkpoint.load(checkpoint, model, pool, history)
 
-    phases = [
-        ("pretraining", settings.pretraining_steps, data.pretraining),
-        ("search", settings.steps, data.search),
-    ]
-    for name, steps, dataset in phases[["pretraining", "search"].index(phase) :]:
-        start, done = done, 0
-        model.begin_phase(
-            keras.optimizers.schedules.CosineDecay(
-                settings.learning_rate,
-                max(steps, 1),
-                alpha=settings.final_learning_rate / settings.learning_rate,
-            )
-        )
-        model.step_in_phase.assign(start)
-        saver = Checkpoint(name, start, checkpoint, settings.checkpoint_every, pool, history)
-        specific = (
-            [PoolFiller(pool, start, steps)]
-            if name == "pretraining"
-            else [
-                PoolSampler(pool, start, recipe.seed),
-                ArchitectureLog(start, workdir / "logs", history),
-            ]
-        )
-        if start < steps:
-            model.fit(
-                dataset(start, steps - start),
-                epochs=1,
-                verbose=0,
-                shuffle=False,
-                callbacks=[
-                    *specific,
-                    NanGuard(name, start),
-                    saver,
-                    Progress(name, start, steps),
-                    keras.callbacks.TensorBoard(
-                        str(workdir / "logs" / name), write_graph=False, update_freq=10
-                    ),
-                ],
-            )
-        saver.set_model(model)
-        saver.save(steps)
+    with request.deferred(), log_errors(workdir / "logs"):
+        for phase in list(phases)[list(phases).index(start.phase) :]:
+            done = start.step if phase == start.phase else 0
+            _run_phase(phase, done, recipe, data, model, store, history, workdir, request)
 
     plan = Plan(
         backbone=backbone.name,
@@ -176,17 +164,53 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
     return plan
 
 
-def _check(settings: ml_collections.ConfigDict) -> None:
-    """Refuses numbers that no search can use, before anything is built."""
-    positive = ("learning_rate", "final_learning_rate", "architecture_learning_rate")
-    fractions = ("momentum", "label_smoothing", "architecture_beta_1")
-    counts = ("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots")
-    for names, allowed, right in (
-        (positive, "positive", lambda value: value > 0),
-        (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
-        (("weight_decay",), "at least 0", lambda value: value >= 0),
-        (counts, "at least 1", lambda value: value >= 1),
-    ):
-        for name in names:
-            if not right(settings[name]):
-                raise UserError(f"search.{name} must be {allowed}. Received: {settings[name]}")
+def _run_phase(
+    phase: str,
+    start: int,
+    recipe: ml_collections.ConfigDict,
+    data: data_lib.SearchData,
+    model: SearchModel,
+    store: CheckpointStore,
+    history: dict[str, list],
+    workdir: Path,
+    request: StopRequest,
+) -> None:
+    """Trains from step `start` of a phase to its end, and saves."""
+    settings = recipe.search
+    pretraining = phase == "pretraining"
+    steps = settings.pretraining_steps if pretraining else settings.steps
+    model.begin_phase(
+        keras.optimizers.schedules.CosineDecay(
+            settings.learning_rate,
+            max(steps, 1),
+            alpha=settings.final_learning_rate / settings.learning_rate,
+        )
+    )
+    model.step_in_phase.assign(start)
+    saver = Checkpoint(phase, start, settings.checkpoint_every, store, history, request)
+    saver.set_model(model)
+    if start < steps:
+        specific = (
+            [PoolFiller(store.pool, start, steps)]
+            if pretraining
+            else [
+                PoolSampler(store.pool, start, recipe.seed),
+                ArchitectureLog(start, workdir / "logs", history),
+            ]
+        )
+        progress = Progress(phase, start, steps)
+        tensorboard = keras.callbacks.TensorBoard(
+            str(workdir / "logs" / phase), write_graph=False, update_freq=10
+        )
+        try:
+            model.fit(
+                (data.pretraining if pretraining else data.search)(start, steps - start),
+                epochs=1,
+                verbose=0,
+                shuffle=False,
+                callbacks=[*specific, NanGuard(phase, start), progress, saver, tensorboard],
+            )
+        finally:
+            progress.close()
+    saver.save(steps)
+    saver.stop_if_asked(steps)

@@ -7,8 +7,11 @@ step further and puts it back. It lives on disk, so memory does not grow with it
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +22,56 @@ from sedona_tf.files import atomic_write
 __all__ = ["SnapshotPool", "read_arrays", "write_arrays"]
 
 Arrays = dict[str, np.ndarray]
+DIGEST = 32
+"""Bytes of a SHA-256."""
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes named arrays atomically, with the checksums of the zip format."""
+    """Writes named arrays atomically, as an .npz file that ends in its own checksum.
+
+    The checksum, SHA-256 of all before it, stands in the comment of the zip archive. The zip
+    format's own do not cover names, sizes and shapes.
+    """
     with atomic_write(path) as file:
-        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = bytes(DIGEST)
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+        file.seek(0)
+        digest = hashlib.sha256()
+        remaining = os.fstat(file.fileno()).st_size - DIGEST
+        while remaining:
+            piece = file.read(min(remaining, 2**20))
+            digest.update(piece)
+            remaining -= len(piece)
+        file.seek(-DIGEST, os.SEEK_END)
+        file.write(digest.digest())
 
 
 def read_arrays(path: Path) -> Arrays:
     """Reads what `write_arrays` wrote; never runs code from the file.
 
     Raises:
-        UserError: if the file is missing or damaged.
+        UserError: if the file is missing, truncated or differs in any bit from what was written.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        data = path.read_bytes()
+        if hashlib.sha256(memoryview(data)[:-DIGEST]).digest() != data[-DIGEST:]:
+            raise UserError(f"{path} is damaged: its checksum does not match.")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 class SnapshotPool:
     """Snapshots on disk, replaced one by one, never in place.
 
-    A replaced snapshot's file stays until `collect` is told that nothing refers to it any more; a
-    checkpoint that holds `files` can so return to the pool as it was.
+    A replaced snapshot's file stays until `collect` is not told to keep it; a checkpoint that holds
+    `files` can so return to the pool as it was.
 
     Args:
         folder: where the files lie; made if need be.
@@ -85,11 +110,21 @@ class SnapshotPool:
         """Reads a slot's snapshot."""
         return read_arrays(self.folder / self.files[slot])
 
-    def collect(self) -> None:
-        """Deletes the files that no slot refers to."""
+    def check(self, files: Iterable[str]) -> None:
+        """Reads snapshots whole, to see that they are there and as they were written.
+
+        Raises:
+            UserError: naming the first that is not.
+        """
+        for name in files:
+            read_arrays(self.folder / name)
+
+    def collect(self, keep: Iterable[str]) -> None:
+        """Deletes the files that are not in `keep`."""
+        keep = set(keep)
         for path in self.folder.glob("*.npz"):
-            if path.name not in self.files:
-                path.unlink()
+            if path.name not in keep:
+                path.unlink(missing_ok=True)
 
     def _write(self, arrays: Mapping[str, np.ndarray], name: str) -> str:
         write_arrays(self.folder / name, arrays)

@@ -1,0 +1,151 @@
+"""Checkpoints of a search: the newest complete one and the one before it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from sedona_tf.bilevel.search_model import SearchModel
+from sedona_tf.bilevel.snapshots import Arrays, SnapshotPool, read_arrays, write_arrays
+from sedona_tf.errors import UserError
+
+__all__ = ["CheckpointStore", "Position", "capture", "restore"]
+
+
+class Position(NamedTuple):
+    """Where a search stands: its phase and the steps completed in it."""
+
+    phase: str
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.phase} step {self.step}"
+
+
+def capture(model: SearchModel, history: dict[str, list]) -> Arrays:
+    """All that a search needs to go on exactly as if it had not been interrupted.
+
+    Weights, statistics, velocity, seeds, alpha, beta, the architecture's optimizer, the history.
+    What a step reads and draws beyond this is a function of the seed and the step.
+    """
+    optimizer = {
+        f"optimizer_{index}": variable.numpy()
+        for index, variable in enumerate(model.optimizer.variables)
+    }
+    return {
+        "alpha": model.alpha.numpy(),
+        "beta": model.beta.numpy(),
+        **optimizer,
+        **{f"model/{name}": value for name, value in model.snapshot().items()},
+        **{f"history/{name}": np.array(value) for name, value in history.items()},
+    }
+
+
+def restore(arrays: Arrays, model: SearchModel, history: dict[str, list]) -> None:
+    """Sets what `capture` read.
+
+    Raises:
+        UserError: if the arrays are of another model.
+    """
+    try:
+        model.alpha.assign(arrays["alpha"])
+        model.beta.assign(arrays["beta"])
+        for index, variable in enumerate(model.optimizer.variables):
+            variable.assign(arrays[f"optimizer_{index}"])
+        model.restore(
+            {
+                name.removeprefix("model/"): value
+                for name, value in arrays.items()
+                if name.startswith("model/")
+            }
+        )
+        for name in history:
+            history[name][:] = list(arrays[f"history/{name}"])
+    except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint is not of the recipe's search: {reason}") from error
+
+
+class CheckpointStore:
+    """Two checkpoints in a folder, and the snapshots that either refers to.
+
+    A checkpoint is complete if its file and all its snapshots are. A new one is written beside
+    the two before the older goes, so that there are two complete ones at any time.
+
+    Args:
+        folder: where the checkpoints lie; made if need be.
+        pool: the snapshots; `write` deletes those that neither checkpoint refers to.
+    """
+
+    def __init__(self, folder: Path, pool: SnapshotPool) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make {folder}: {error.strerror}.") from error
+        self.folder = folder
+        self.pool = pool
+        self._complete: dict[Path, list[str]] = {}  # oldest first; the snapshots of each
+
+    def write(self, position: Position, arrays: Arrays) -> None:
+        """Writes a checkpoint, then deletes the last but one and snapshots no longer needed.
+
+        Raises:
+            UserError: if it cannot be written; all others are then as they were.
+        """
+        path = self.folder / f"{position.phase}-{position.step:08d}.npz"
+        files = list(self.pool.files)
+        head = json.dumps({**position._asdict(), "files": files}).encode()
+        write_arrays(path, {"position": np.frombuffer(head, np.uint8), **arrays})
+        self._complete.pop(path, None)
+        self._complete[path] = files
+        self._complete = dict(list(self._complete.items())[-2:])
+        for other in self._paths():
+            if other not in self._complete:
+                other.unlink(missing_ok=True)
+        self.pool.collect(name for files in self._complete.values() for name in files)
+
+    def read(self) -> tuple[Position, Arrays] | None:
+        """Reads the newest complete checkpoint and returns the pool to its list of snapshots.
+
+        Says so in one line if a newer one is damaged.
+
+        Returns:
+            Where the search stood and what `capture` gave; None if there is no checkpoint.
+
+        Raises:
+            UserError: if there are checkpoints and all are damaged.
+        """
+        found: tuple[Position, Arrays] | None = None
+        problems: list[str] = []
+        complete: dict[Path, list[str]] = {}
+        for path in reversed(self._paths()):
+            try:
+                arrays = read_arrays(path)
+                head = json.loads(arrays.pop("position").tobytes())
+                self.pool.check(head["files"])
+            except UserError as error:
+                if found is None:
+                    problems.append(str(error))
+                continue
+            except (KeyError, ValueError) as error:
+                raise UserError(f"{path} is not a checkpoint of a search.") from error
+            complete[path] = head["files"]
+            if found is None:
+                found = Position(head["phase"], head["step"]), arrays
+        if found is None and problems:
+            raise UserError(f"no checkpoint can be used: {' '.join(problems)}")
+        if found is not None:
+            if problems:
+                print(f"{' '.join(problems)} Going on from {found[0]}.", file=sys.stderr)
+            self._complete = dict(reversed(complete.items()))
+            self.pool.files[:] = next(iter(complete.values()))
+        return found
+
+    def _paths(self) -> list[Path]:
+        """The checkpoints, oldest first: pretraining comes before search by name too."""
+        return sorted(self.folder.glob("*.npz"))

@@ -1,0 +1,74 @@
+"""SIGTERM and Ctrl-C that wait until the work at hand can be saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+
+from sedona_tf.errors import Interrupted
+
+__all__ = ["StopRequest"]
+
+
+class StopRequest:
+    """Takes over SIGTERM and SIGINT while it is entered, and gives them back afterwards.
+
+    Outside `deferred` a signal raises `Interrupted` at once. Inside, the first one is only noted:
+    whoever does the work asks `signal`, saves and calls `stop`. A second one does not wait.
+    Python runs signal handlers on the main thread between two instructions, so a long call into
+    TensorFlow ends first. On any other thread nothing is taken over.
+
+    Attributes:
+        signal: number of the signal that came, or None.
+
+    Example:
+        >>> import os, signal
+        >>> with StopRequest() as request, request.deferred():
+        ...     os.kill(os.getpid(), signal.SIGTERM)
+        ...     print("still here:", request.signal == signal.SIGTERM)
+        still here: True
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._deferred = False
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        on_main = threading.current_thread() is threading.main_thread()
+        for number in (signal.SIGINT, signal.SIGTERM) if on_main else ():
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            # None stands for a handler that C code has set, which Python cannot put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Signals only set `signal` in here."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def stop(self, message: str) -> None:
+        """Raises `Interrupted` with a message if a signal has come."""
+        if self.signal is not None:
+            raise Interrupted(self.signal, message)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.signal is not None
+        self.signal = number
+        if again or not self._deferred:
+            self.stop(f"stopped by {signal.Signals(number).name}")
