@@ -5,13 +5,21 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["Plan", "auxiliary", "backbones", "bilevel", "data", "layers", "plans"]
+_NAMES = {
+    "Plan": "plans",
+    "Decoupling": "plans",
+    "DecoupledModel": "decoupled",
+    "decouple": "decoupled",
+}
+_PACKAGES = ["auxiliary", "backbones", "bilevel", "data", "decoupled", "layers", "plans"]
+
+__all__ = [*_NAMES, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
     # Lazy: a command's --help must not wait for TensorFlow.
-    if name == "Plan":
-        return importlib.import_module("sedona_tf.plans").Plan
-    if name in __all__:
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"sedona_tf.{_NAMES[name]}"), name)
+    if name in _PACKAGES:
         return importlib.import_module(f"sedona_tf.{name}")
     raise AttributeError(f"module 'sedona_tf' has no attribute '{name}'")

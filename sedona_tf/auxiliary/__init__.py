@@ -1,6 +1,6 @@
 """Auxiliary networks: small classifiers that give a block its local loss."""
 
-from sedona_tf.auxiliary.losses import cross_entropy
+from sedona_tf.auxiliary.losses import CrossEntropy, cross_entropy
 from sedona_tf.auxiliary.registry import (
     Candidate,
     Kind,
@@ -12,6 +12,7 @@ from sedona_tf.auxiliary.registry import (
 
 __all__ = [
     "Candidate",
+    "CrossEntropy",
     "Kind",
     "build_auxiliary",
     "candidates_from",

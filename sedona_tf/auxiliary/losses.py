@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
-__all__ = ["cross_entropy"]
+from sedona_tf.errors import UserError
+
+__all__ = ["CrossEntropy", "cross_entropy"]
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -25,8 +28,39 @@ def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) 
         >>> float(cross_entropy(tf.zeros((1, 4)), tf.constant([2]), smoothing=0.1))  # log 4
         1.38629...
     """
+    return tf.reduce_mean(_cross_entropies(logits, labels, smoothing))
+
+
+def _cross_entropies(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
     classes = logits.shape[-1]
     targets = tf.one_hot(
         labels, classes, 1.0 - smoothing, smoothing / (classes - 1), dtype=logits.dtype
     )
-    return tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(targets, logits))
+    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+
+@keras.saving.register_keras_serializable(package="sedona_tf")
+class CrossEntropy(keras.losses.Loss):
+    """`cross_entropy` as a Keras loss, with sample weights and reductions.
+
+    Args:
+        smoothing: in `[0, 1)`, spread over the other classes.
+        **kwargs: see `keras.losses.Loss`.
+
+    Raises:
+        ValueError: if `smoothing` is out of range.
+    """
+
+    def __init__(self, smoothing: float = 0.0, name: str = "cross_entropy", **kwargs) -> None:
+        if not 0 <= smoothing < 1:
+            raise UserError(f"smoothing must be in [0, 1). Received: {smoothing}")
+        super().__init__(name=name, **kwargs)
+        self.smoothing = smoothing
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Cross entropies `(batch,)` of labels `(batch,)` or `(batch, 1)` and logits."""
+        labels = tf.reshape(tf.cast(y_true, tf.int32), tf.shape(y_pred)[:-1])
+        return _cross_entropies(y_pred, labels, self.smoothing)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "smoothing": self.smoothing}

@@ -47,8 +47,12 @@ class LocalClassifier:
     def __init__(self, parts: Sequence[keras.Model], loss: Callable) -> None:
         self._parts = list(parts)
         self._loss = loss
-        self.gradients = tf.function(self._gradients, autograph=False, experimental_attributes={"_noinline": True})
-        self.adjoint = tf.function(self._adjoint, autograph=False, experimental_attributes={"_noinline": True})
+        self.gradients = tf.function(
+            self._gradients, autograph=False, experimental_attributes={"_noinline": True}
+        )
+        self.adjoint = tf.function(
+            self._adjoint, autograph=False, experimental_attributes={"_noinline": True}
+        )
 
     def _gradients(
         self, weights: Group, state: Group, features, mixture: tf.Tensor, labels

@@ -38,9 +38,10 @@ def batch_normalize(
     return (y, *_statistics_of(x, tf.stop_gradient(mean), tf.stop_gradient(variance)))
 
 
-def _count(x: tf.Tensor) -> tf.Tensor | float:
-    if x.shape.is_fully_defined():  # spares every normalisation half a dozen operations
-        return float(x.shape[:-1].num_elements())
+def _count(x: tf.Tensor):
+    """Values a channel, of `x`'s type; a number, which spares operations, where it is known."""
+    if x.shape.is_fully_defined():
+        return x.dtype.as_numpy_dtype(x.shape[:-1].num_elements())
     return tf.cast(tf.reduce_prod(tf.shape(x)[:-1]), x.dtype)
 
 

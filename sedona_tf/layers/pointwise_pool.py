@@ -109,7 +109,7 @@ class PointwisePool(BatchNormalization):
             variance = tf.reduce_sum(tf.matmul(covariance, kernel) * kernel, 0)
             self.update(tf.linalg.matvec(kernel, mean, transpose_a=True), variance)
         else:
-            beta -= self.moving_mean.value * gamma * tf.math.rsqrt(
+            beta = beta - self.moving_mean.value * gamma * tf.math.rsqrt(
                 self.moving_variance.value + self.epsilon
             )
             variance = self.moving_variance.value

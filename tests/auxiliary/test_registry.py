@@ -14,15 +14,6 @@ from sedona_tf.errors import UserError
 
 CLASSES = 5
 LABELS = tf.constant([0, 4, 2, 2])
-INFERENCE = [
-    pytest.param(
-        kind,
-        marks=pytest.mark.xfail(
-            kind == "separable", reason="PointwisePool subtracts from a variable", strict=True
-        ),
-    )
-    for kind in kinds
-]
 
 
 def build(kind: str, shape: tuple[int, ...], narrow: bool = True) -> keras.Model:
@@ -73,7 +64,7 @@ def test_every_weight_is_trained_and_labels_count(kind):
     assert kinds[kind].loss(outputs, LABELS[::-1], 0.0) != loss
 
 
-@pytest.mark.parametrize("kind", INFERENCE)
+@pytest.mark.parametrize("kind", kinds)
 def test_outputs_of_two_can_be_mixed(kind):
     x = features((4, 4, 8))
     first, second = (build(kind, (4, 4, 8))(x) for _ in range(2))
@@ -85,7 +76,7 @@ def test_outputs_of_two_can_be_mixed(kind):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=str)
-@pytest.mark.parametrize("kind", INFERENCE)
+@pytest.mark.parametrize("kind", kinds)
 def test_config_round_trip(kind, size):
     shape = (*size, 6)
     net, x = build(kind, shape), features(shape)

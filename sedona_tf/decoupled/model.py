@@ -1,0 +1,349 @@
+"""DecoupledModel: K gradient-isolated blocks under Keras' `fit`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sedona_tf.auxiliary.losses import CrossEntropy
+from sedona_tf.backbones import Backbone
+from sedona_tf.decoupled.block import Block, build_blocks
+from sedona_tf.decoupled.block_optimizer import BlockOptimizer, clone_optimizer
+from sedona_tf.decoupled.pipeline import Batch, Buffer
+from sedona_tf.decoupled.placement import assign_devices, move
+from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.plans import Decoupling, Plan
+
+__all__ = ["SCHEDULES", "DecoupledModel", "decouple"]
+
+SCHEDULES = ("pipelined", "lockstep")
+
+
+def decouple(
+    backbone: Backbone,
+    plan: Plan | Decoupling,
+    num_blocks: int | None = None,
+    devices: str | Sequence[str] = "auto",
+    schedule: str = "pipelined",
+) -> DecoupledModel:
+    """Cuts a backbone into blocks that train on their own losses.
+
+    Args:
+        backbone: the network; the model shares its weights.
+        plan: a searched `Plan`, or a `Decoupling`.
+        num_blocks: K; needed for a plan, and must agree with a decoupling's if given.
+        devices: see `assign_devices`.
+        schedule: see `DecoupledModel`.
+
+    Returns:
+        The `DecoupledModel`, to be compiled.
+
+    Raises:
+        UserError: if plan and backbone do not fit, or K, a device or the schedule is wrong.
+    """
+    if isinstance(plan, Plan):
+        if num_blocks is None:
+            raise UserError("num_blocks is needed to decode a plan. Received: None")
+        plan.require_architecture(backbone)
+        decoupling = plan.decode(num_blocks)
+    else:
+        decoupling = plan
+        decoupling.require(backbone, num_blocks)
+    return DecoupledModel(backbone, decoupling, devices=devices, schedule=schedule)
+
+
+@keras.saving.register_keras_serializable(package="sedona_tf")
+class DecoupledModel(keras.Model):
+    """A backbone cut into K blocks, each with its own loss, optimizer and device (section 2).
+
+    `fit`, `evaluate`, `predict`, callbacks and saving are Keras'. The outputs are the head's
+    logits; auxiliary nets serve training only. With one block, everything is plain Keras training.
+
+    Schedules, for K > 1:
+
+    - `"lockstep"`: in one step every block handles the same batch. On one device the activations
+      of a block are freed before the next block starts.
+    - `"pipelined"`: block k handles what block k-1 made of the batch before, so that blocks on
+      different devices never wait for each other. At the end of `fit` the buffers drain, so every
+      block has seen every batch once; metrics lag K-1 steps behind.
+
+    Args:
+        backbone: the network; shared, and moved to the blocks' devices.
+        decoupling: where to cut.
+        devices: see `assign_devices`.
+        schedule: `"pipelined"` or `"lockstep"`.
+
+    Attributes:
+        blocks: the K `Block`s.
+
+    Example:
+        >>> from sedona_tf import backbones, plans
+        >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+        >>> model = DecoupledModel(backbone, plans.baseline("dgl", backbone, 2))
+        >>> model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+        >>> len(model.blocks), model.optimizer.optimizers[0].name
+        (2, 'SGD')
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        decoupling: Decoupling,
+        devices: str | Sequence[str] = "auto",
+        schedule: str = "pipelined",
+        **kwargs,
+    ) -> None:
+        if schedule not in SCHEDULES:
+            raise UserError(unknown_name("schedule", schedule, SCHEDULES))
+        decoupling.require(backbone)
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.decoupling = decoupling
+        self.schedule = schedule
+        self._devices = devices if isinstance(devices, str) else list(devices)
+        names = assign_devices(devices, decoupling.num_blocks)
+        self.blocks: list[Block] = build_blocks(backbone, decoupling, names)
+        self.auxiliaries = [block.classifier for block in self.blocks[:-1]]
+        for block in self.blocks:
+            move(block.variables, block.device)
+        if len(self.blocks) > 1:
+            # It reorders sums, differently inside and outside of a condition: with it the two
+            # schedules would agree to rounding only.
+            tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+        self._buffers: list[Buffer] = []
+        self._pipelined: Any = None
+        self.built = True
+
+    def compile(
+        self,
+        optimizer: Any = "sgd",
+        loss: Any = None,
+        metrics: Any = None,
+        **kwargs,
+    ) -> None:
+        """As `keras.Model.compile`.
+
+        Args:
+            optimizer: cloned for every block, with its schedule; or a list with one a block.
+            loss: of the head, and of auxiliary nets whose kind has none of its own;
+                `CrossEntropy(smoothing=0.1)` (the paper's) if None. Takes logits.
+            metrics: of the head.
+            **kwargs: passed on. XLA is off unless asked for: it cannot hold several devices.
+
+        Raises:
+            UserError: if a list has not K optimizers.
+        """
+        kwargs.setdefault("jit_compile", False)
+        if self.decoupling.num_blocks == 1:
+            if isinstance(optimizer, list | tuple):
+                (optimizer,) = self._one_a_block(list(optimizer))
+            super().compile(optimizer, loss or CrossEntropy(0.1), metrics=metrics, **kwargs)
+            return
+        if not isinstance(optimizer, BlockOptimizer):
+            optimizer = BlockOptimizer(self._block_optimizers(optimizer))
+        self._one_a_block(optimizer.optimizers)
+        for block, each in zip(self.blocks, optimizer.optimizers, strict=True):
+            with tf.device(block.device):
+                if not each.built:
+                    each.build(block.trainable_variables)
+            move(each.variables, block.device)
+        optimizer.built = True
+        kwargs["auto_scale_loss"] = False  # each block's has its own scale
+        super().compile(optimizer, loss or CrossEntropy(0.1), metrics=metrics, **kwargs)
+        names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
+        self.block_losses = [keras.metrics.Mean(name=name) for name in names]
+        self._pipelined = None
+
+    def _block_optimizers(self, optimizer: Any) -> list[keras.optimizers.Optimizer]:
+        if isinstance(optimizer, list | tuple):
+            each = [keras.optimizers.get(one) for one in optimizer]
+        else:
+            given = keras.optimizers.get(optimizer)
+            each = [clone_optimizer(given) for _ in self.blocks]
+        scaled = keras.optimizers.LossScaleOptimizer
+        if keras.config.dtype_policy().name == "mixed_float16":
+            each = [one if isinstance(one, scaled) else scaled(one) for one in each]
+        return each
+
+    def _one_a_block(self, optimizers: list) -> list:
+        if len(optimizers) != len(self.blocks):
+            raise UserError(
+                f"optimizer must hold one for each of the {len(self.blocks)} blocks. "
+                f"Received: {len(optimizers)}"
+            )
+        return optimizers
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The head's logits `(batch, num_classes)`; gradients pass all cuts."""
+        for block in self.blocks:
+            with tf.device(block.device):
+                inputs = block.features(inputs, training)
+        with tf.device(self.blocks[-1].device):
+            return self.blocks[-1].classifier(inputs, training=training)
+
+    def block_logits(self, images: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        """Every block's class logits, `(batch, num_classes)` each; no gradient passes a cut."""
+        result = []
+        for block in self.blocks:
+            with tf.device(block.device):
+                images = block.features(tf.stop_gradient(images), training)
+                outputs = block.classifier(images, training=training)
+                result.append(block.logits(outputs))
+        return result
+
+    @property
+    def head_loss(self) -> keras.metrics.Metric:
+        """Keras' tracker of the head's loss, the one reported as `loss`."""
+        return next(metric for metric in self.metrics if metric.name == "loss")
+
+    def _learn(self, index: int, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """One update of a block on a batch; returns its features and gradients."""
+        block = self.blocks[index]
+        optimizer = self.optimizer.optimizers[index]
+        inputs = tf.stop_gradient(batch.features)
+        variables = block.trainable_variables
+        with tf.GradientTape() as tape:
+            features = block.features(inputs, training=True)
+            outputs = block.classifier(features, training=True)
+            loss = block.own_loss(outputs, batch.labels)
+            if loss is None:
+                logits = block.logits(outputs)
+                loss = self.compute_loss(inputs, batch.labels, logits, batch.sample_weight)
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        optimizer.apply(gradients, variables)
+        count = tf.shape(inputs)[0]
+        if index < len(self.blocks) - 1:
+            self.block_losses[index].update_state(loss, sample_weight=count)
+        else:
+            self.head_loss.update_state(loss, sample_weight=count)
+            self.compute_metrics(inputs, batch.labels, outputs, batch.sample_weight)
+        return features, gradients
+
+    def train_step(self, data) -> dict[str, tf.Tensor]:
+        """One step of the schedule; see the class."""
+        if len(self.blocks) == 1:
+            return super().train_step(data)
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        batch = Batch(images, labels, () if weights is None else weights)
+        if self.schedule == "lockstep":
+            self._lockstep_step(batch)
+        else:
+            self._prepare(batch)
+            self._pipelined(batch, tf.constant(True))
+        return self.get_metrics_result()
+
+    def test_step(self, data) -> dict[str, tf.Tensor]:
+        """Keras' own, of the head alone."""
+        logs = super().test_step(data)
+        return {name: value for name, value in logs.items() if not name.startswith("block_")}
+
+    def _lockstep_step(self, batch: Batch) -> None:
+        for index, block in enumerate(self.blocks):
+            with tf.device(block.device):
+                features, gradients = self._learn(index, batch)
+            if index + 1 < len(self.blocks) and self.blocks[index + 1].device == block.device:
+                # On one device, a block's activations go before the next one's come.
+                with tf.control_dependencies(tf.nest.flatten(gradients)):
+                    features = tf.identity(features)
+            batch = batch._replace(features=features)
+
+    def _pipelined_step(self, batch: Batch, feed: tf.Tensor) -> None:
+        """One step of all blocks; `feed` says whether there is a batch for the first one."""
+        work = [(batch, feed), *(buffer.read() for buffer in self._buffers)]
+        for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
+            with tf.device(block.device):
+                shape, dtype = block.units[-1].output_shape[1:], block.units[-1].compute_dtype
+
+                def learn(index=index, batch=batch):
+                    return self._learn(index, batch)[0]
+
+                def rest(shape=shape, dtype=dtype):
+                    return tf.zeros((0, *shape), dtype)
+
+                features = tf.cond(full, learn, rest)
+                if index < len(self._buffers):
+                    self._buffers[index].write(batch._replace(features=features), full)
+
+    def _prepare(self, batch: Batch) -> None:
+        """Makes buffers and the step's function, once the kind of data is known."""
+
+        def specify(tensor) -> tf.TensorSpec:
+            return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+
+        spec = tf.nest.map_structure(specify, batch)
+        with tf.init_scope():
+            if not self._buffers:
+                self._buffers = [
+                    Buffer(
+                        spec._replace(
+                            features=tf.TensorSpec(
+                                below.units[-1].output_shape, below.units[-1].compute_dtype
+                            )
+                        ),
+                        above.device,
+                    )
+                    for below, above in zip(self.blocks, self.blocks[1:], strict=False)
+                ]
+            if self._pipelined is None:
+                self._spec = spec
+                self._pipelined = tf.function(
+                    self._pipelined_step,
+                    input_signature=[spec, tf.TensorSpec((), tf.bool)],
+                    autograph=False,
+                )
+
+    def drain(self) -> None:
+        """Lets every block handle what is left in the buffers; nothing new comes in."""
+        if not self._buffers or self._pipelined is None:
+            return
+        nothing = tf.nest.map_structure(
+            lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), self._spec
+        )
+        while any(bool(buffer.full.numpy()) for buffer in self._buffers):
+            self._pipelined(nothing, tf.constant(False))
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`; a pipelined model drains its buffers before `on_train_end`."""
+        if len(self.blocks) > 1 and self.schedule == "pipelined":
+            bound = inspect.signature(super().fit).bind(*args, **kwargs)
+            given = bound.arguments.get("callbacks") or []
+            given = [given] if isinstance(given, keras.callbacks.Callback) else list(given)
+            bound.arguments["callbacks"] = [_Drain(), *given]
+            args, kwargs = bound.args, bound.kwargs
+        return super().fit(*args, **kwargs)
+
+    def get_config(self) -> dict:
+        decoupling = self.decoupling.to_dict()
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "decoupling": decoupling,
+            "devices": self._devices,
+            "schedule": self.schedule,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects=None) -> DecoupledModel:
+        config = dict(config)
+        backbone = keras.saving.deserialize_keras_object(
+            config.pop("backbone"), custom_objects=custom_objects
+        )
+        return cls(backbone, Decoupling.from_dict(config.pop("decoupling")), **config)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compiles as the saved model was; part of `keras.models.load_model`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if len(self.blocks) == 1:
+            self.optimizer.build(self.trainable_variables)
+
+
+class _Drain(keras.callbacks.Callback):
+    """Drains a pipelined model's buffers at the end of training."""
+
+    def on_train_end(self, logs=None) -> None:
+        self.model.drain()

@@ -1,0 +1,83 @@
+"""Which device each block lives on, and moving its variables there.
+
+A device is a name of TensorFlow's: `CPU:1`, `GPU:0`, or, on another host that runs
+`python -m sedona_tf.worker`, `/job:worker/task:1/device:CPU:0`. Nothing else tells one host from
+several: TensorFlow's runtime moves the activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from sedona_tf.errors import UserError
+
+__all__ = ["assign_devices", "move"]
+
+
+def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
+    """The device of each block; neighbouring blocks share one where there are fewer devices.
+
+    Args:
+        devices: `"auto"`: all GPUs if there is one, else all logical CPUs; or names.
+        num_blocks: K.
+
+    Returns:
+        K names.
+
+    Raises:
+        UserError: if a device does not exist.
+
+    Example:
+        >>> assign_devices(["CPU:0"], 2)
+        ['CPU:0', 'CPU:0']
+    """
+    known = {device.name for device in tf.config.list_logical_devices()}
+    if isinstance(devices, str):
+        if devices != "auto":
+            devices = devices.split(",")
+        else:
+            kinds = ("GPU", "CPU")
+            found = [[d.name for d in tf.config.list_logical_devices(kind)] for kind in kinds]
+            devices = found[0] or found[1]
+    devices = [name.strip() for name in devices]
+    if not devices or not all(devices):
+        raise UserError("devices must name at least one device. Received: none")
+    for name in devices:
+        if _full(name) not in {_full(each) for each in known}:
+            raise UserError(
+                f"device '{name}' does not exist. There are: {', '.join(sorted(known))}"
+            )
+    used = min(len(devices), num_blocks)
+    return [devices[index * used // num_blocks] for index in range(num_blocks)]
+
+
+def _full(name: str) -> str:
+    """A device's name with job, host and task, as a variable gives it."""
+    try:
+        spec = tf.DeviceSpec.from_string(name if name.startswith("/") else f"/device:{name}")
+    except ValueError as error:
+        raise UserError(f"'{name}' is not the name of a device: {error}") from error
+    here = tf.DeviceSpec.from_string("/job:localhost/replica:0/task:0")
+    return here.make_merged_spec(spec).to_string()
+
+
+def move(variables: Sequence[keras.Variable], device: str) -> None:
+    """Moves variables to a device, in place: whoever shares them goes on sharing them.
+
+    Keras gives a variable no way to move, so the tensor behind it is made anew; functions traced
+    before would go on with the old one.
+    """
+    for variable in variables:
+        value = variable.value
+        if _full(value.device or "CPU:0") == _full(device):
+            continue
+        with tf.device(device):
+            variable._value = tf.Variable(
+                tf.identity(value),
+                dtype=value.dtype,
+                trainable=value.trainable,
+                name=value.name.split(":")[0],
+            )

@@ -1,0 +1,230 @@
+"""DecoupledModel: isolation, schedules, equality with plain Keras, saving."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sedona_tf import backbones, decouple, plans
+from sedona_tf.auxiliary import CrossEntropy
+from sedona_tf.decoupled import BlockOptimizer
+from sedona_tf.errors import UserError
+
+SEPARABLE = {"kind": "separable", "depth": 1}
+
+
+def data(count: int = 70, size: int = 8):
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((count, size, size, 1)).astype("float32")
+    return images, rng.integers(0, 10, count)
+
+
+def make(num_blocks: int, name: str = "resnet18", size: int = 8, auxiliary=None, **kwargs):
+    keras.utils.set_random_seed(1)
+    backbone = backbones.build(name, (size, size, 1), 10, width=4)
+    model = decouple(
+        backbone, plans.uniform(backbone, num_blocks, auxiliary or SEPARABLE), **kwargs
+    )
+    rate = keras.optimizers.schedules.CosineDecay(0.05, 20)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), metrics=["accuracy"])
+    return model
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def assert_equal(first, second):
+    for mine, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("name, size", [("resnet18", 8), ("vgg11", 32)])  # vgg has dropout
+@pytest.mark.parametrize("num_blocks", [2, 4])
+def test_pipelined_is_lockstep_delayed(num_blocks, name, size):
+    """Bit for bit: after t steps block k has the weights that it has after t - k in lockstep."""
+    images, labels = data(20, size)
+    batches = [(images[i : i + 4], labels[i : i + 4]) for i in range(0, 20, 4)]
+
+    def step(model):
+        return tf.function(model.train_step, autograph=False, reduce_retracing=True)
+
+    lockstep = make(num_blocks, name, size, schedule="lockstep")
+    history = [[values(block.variables) for block in lockstep.blocks]]
+    run = step(lockstep)
+    for batch in batches:
+        run(tuple(map(tf.constant, batch)))
+        history.append([values(block.variables) for block in lockstep.blocks])
+
+    pipelined = make(num_blocks, name, size, schedule="pipelined")
+    run = step(pipelined)
+    for done, batch in enumerate(batches, 1):
+        run(tuple(map(tf.constant, batch)))
+        for delay, block in enumerate(pipelined.blocks):
+            assert_equal(values(block.variables), history[max(done - delay, 0)][delay])
+    pipelined.drain()
+    assert_equal(values(pipelined.variables), values(lockstep.variables))
+    assert_equal(values(pipelined.optimizer.variables), values(lockstep.optimizer.variables))
+    assert not any(buffer.full.numpy() for buffer in pipelined._buffers)
+
+
+def test_fit_with_ragged_batches_and_validation_ends_alike():
+    """70 images in batches of 16: the last batch of an epoch is smaller."""
+    images, labels = data()
+    weights = np.linspace(0.5, 1.5, 70).astype("float32")
+    ends = []
+    for schedule in ("lockstep", "pipelined"):
+        model = make(3, schedule=schedule)
+        history = model.fit(
+            images,
+            labels,
+            16,
+            2,
+            sample_weight=weights,
+            shuffle=False,
+            verbose=0,
+            validation_data=(images, labels),
+        ).history
+        assert {"loss", "block_1_loss", "block_2_loss", "accuracy", "val_loss"} <= set(history)
+        assert "val_block_1_loss" not in history
+        assert [int(each.iterations) for each in model.optimizer.optimizers] == [10, 10, 10]
+        ends.append(values(model.variables))
+    assert_equal(*ends)
+
+
+def test_one_block_is_plain_keras_bit_for_bit():
+    images, labels = data()
+    model = make(1)
+    keras.utils.set_random_seed(1)
+    plain = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    rate = keras.optimizers.schedules.CosineDecay(0.05, 20)
+    plain.compile(
+        keras.optimizers.SGD(rate, momentum=0.9),
+        CrossEntropy(0.1),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    histories = []
+    for each in (model, plain):
+        keras.utils.set_random_seed(2)
+        fit = each.fit(images, labels, batch_size=16, epochs=2, verbose=0)
+        histories.append(fit.history)
+    assert histories[0] == histories[1]
+    assert_equal(values(model.variables), values(plain.variables))
+
+
+@pytest.mark.parametrize("auxiliary", [SEPARABLE, {"kind": "mlp_sr"}, {"kind": "predsim"}], ids=str)
+def test_no_gradient_passes_a_cut(auxiliary):
+    model = make(3, auxiliary=auxiliary)
+    images, _ = data(4)
+    for index in range(len(model.blocks)):
+        with tf.GradientTape(persistent=True) as tape:
+            logits = model.block_logits(tf.constant(images), training=True)[index]
+        for other, below in enumerate(model.blocks):
+            sources = [
+                variable.value for unit in below.units for variable in unit.trainable_variables
+            ]
+            gradients = tape.gradient(logits, sources)
+            assert all((g is None) == (other != index) for g in gradients)
+
+
+def test_a_step_is_each_blocks_own_gradient(float64):
+    """Plain SGD against gradients of the blocks' losses, written out."""
+    keras.utils.set_random_seed(1)
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    model = decouple(backbone, plans.uniform(backbone, 2, SEPARABLE), schedule="lockstep")
+    model.compile([keras.optimizers.SGD(0.5), keras.optimizers.SGD(0.25)], CrossEntropy(0.1))
+    images, labels = data(6)
+    images = tf.constant(images, tf.float64)
+    before = [values(block.trainable_variables) for block in model.blocks]
+    with tf.GradientTape(persistent=True) as tape:
+        logits = model.block_logits(images, training=True)
+        losses = [model.loss(labels, each) for each in logits]
+    expected = [
+        [
+            v - rate * g
+            for v, g in zip(old, tape.gradient(loss, block.trainable_variables), strict=True)
+        ]
+        for old, loss, block, rate in zip(before, losses, model.blocks, (0.5, 0.25), strict=True)
+    ]
+    model.train_step((images, labels))
+    for block, wanted in zip(model.blocks, expected, strict=True):
+        for actual, value in zip(values(block.trainable_variables), wanted, strict=True):
+            np.testing.assert_allclose(actual, value, rtol=1e-9, atol=1e-12)
+
+
+def test_blocks_and_their_optimizers_live_on_their_devices():
+    model = make(2, devices=["CPU:0", "CPU:1"])
+    for number, (block, optimizer) in enumerate(
+        zip(model.blocks, model.optimizer.optimizers, strict=True)
+    ):
+        for variable in [*block.variables, *optimizer.variables]:
+            assert variable.value.device.endswith(f"CPU:{number}"), variable.path
+    images, labels = data(8)
+    model.fit(images, labels, verbose=0)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), model.backbone.predict(images, verbose=0), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("num_blocks", [1, 3])
+def test_save_and_load_go_on_alike(tmp_path, num_blocks):
+    images, labels = data()
+    model = make(num_blocks, schedule="lockstep")
+    model.fit(images, labels, batch_size=16, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.decoupling == model.decoupling and loaded.schedule == model.schedule
+    for each in (model, loaded):
+        each.fit(images, labels, batch_size=16, shuffle=False, verbose=0)
+    assert_equal(values(loaded.variables), values(model.variables))
+    assert_equal(values(loaded.optimizer.variables), values(model.optimizer.variables))
+
+
+def test_callbacks_set_every_blocks_learning_rate():
+    images, labels = data(16)
+    keras.utils.set_random_seed(1)
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    model = decouple(backbone, plans.uniform(backbone, 2, SEPARABLE))
+    model.compile(keras.optimizers.SGD(0.1))
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / (epoch + 1))
+    model.fit(images, labels, epochs=2, verbose=0, callbacks=[schedule])
+    rates = [float(each.learning_rate) for each in model.optimizer.optimizers]
+    np.testing.assert_allclose(rates, [0.005, 0.005], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_mixed_precision(policy, schedule):
+    keras.config.set_dtype_policy(policy)
+    try:
+        images, labels = data(32)
+        model = make(2, schedule=schedule)
+        model.fit(images, labels, batch_size=16, epochs=2, verbose=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert all(np.all(np.isfinite(value)) for value in values(model.variables))
+    scaled = [
+        isinstance(o, keras.optimizers.LossScaleOptimizer) for o in model.optimizer.optimizers
+    ]
+    assert scaled == [policy == "mixed_float16"] * 2
+
+
+def test_refusals():
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    two = plans.uniform(backbone, 2, SEPARABLE)
+    with pytest.raises(UserError, match="for 2 blocks. Received: 3"):
+        decouple(backbone, two, num_blocks=3)
+    with pytest.raises(UserError, match="Did you mean 'lockstep'"):
+        decouple(backbone, two, schedule="lock_step")
+    with pytest.raises(UserError, match="device 'CPU:7' does not exist"):
+        decouple(backbone, two, devices=["CPU:7"])
+    with pytest.raises(UserError, match="'resnet18' with 8|resnet18 with 8"):
+        decouple(backbones.build("vgg11", (32, 32, 1), 10, width=4), two)
+    model = decouple(backbone, two)
+    with pytest.raises(UserError, match="each of the 2 blocks. Received: 3"):
+        model.compile([keras.optimizers.SGD(0.1)] * 3)
+    with pytest.raises(UserError, match="at least one"):
+        BlockOptimizer([])
