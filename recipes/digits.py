@@ -26,4 +26,7 @@ def get_config(variant: str = ""):
     config.search.validation_batch_size = 128
     config.search.snapshots = 10
     config.search.checkpoint_every = 50
+    config.train.epochs = 30
+    config.train.batch_size = 64
+    config.train.checkpoint_every = 100
     return recipe.with_variant(config, variant)

@@ -21,12 +21,13 @@ def get_config(variant: str = ""):
     config.data.pad = 2
     config.backbone.name = "vgg11"
     config.search.inner_steps = 3
-    config.search.pretraining_steps = 400
-    config.search.steps = 150
+    config.search.pretraining_steps = 800
+    config.search.steps = 400
     config.search.batch_size = 32
     config.search.validation_batch_size = 128
     config.search.snapshots = 20
     config.search.checkpoint_every = 25
+    config.train.epochs = 15
     return recipe.with_variant(
         config,
         variant,

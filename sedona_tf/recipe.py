@@ -6,9 +6,9 @@ from typing import Any
 
 import ml_collections
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["check_search", "paper", "with_variant"]
+__all__ = ["check_search", "check_train", "paper", "with_variant"]
 
 
 def paper() -> ml_collections.ConfigDict:
@@ -52,6 +52,19 @@ def paper() -> ml_collections.ConfigDict:
     config.search.architecture_learning_rate = 1e-2
     config.search.architecture_beta_1 = 0.5
     config.search.checkpoint_every = 500  # steps
+
+    config.train = ml_collections.ConfigDict()
+    config.train.epochs = 160
+    config.train.batch_size = 128
+    config.train.validation_fraction = 0.1  # of train, for curves and calibration
+    config.train.learning_rate = 0.1  # cosine
+    config.train.final_learning_rate = 1e-3
+    config.train.momentum = 0.9
+    config.train.weight_decay = 1e-4
+    config.train.label_smoothing = 0.1  # PredSim's head is trained without
+    config.train.schedule = "pipelined"  # or lockstep
+    config.train.precision = "float32"  # or mixed_bfloat16, mixed_float16
+    config.train.checkpoint_every = 500  # steps
     config.lock()
     return config
 
@@ -64,8 +77,8 @@ def with_variant(
     Args:
         config: the recipe as it stands.
         variant: "" for the recipe itself; "smoke" for a few steps that show that it runs.
-        **smoke: what "smoke" changes besides the numbers of steps and snapshots: names with `__`
-            for the dot, such as `data__limit=100`.
+        **smoke: what "smoke" changes besides the numbers of steps, epochs and snapshots: names
+            with `__` for the dot, such as `data__limit=100`.
 
     Returns:
         The config, changed in place.
@@ -79,7 +92,7 @@ def with_variant(
     """
     if variant == "smoke":
         few = {"search__pretraining_steps": 4, "search__steps": 3, "search__snapshots": 3}
-        for name, value in {**few, **smoke}.items():
+        for name, value in {**few, "train__epochs": 1, **smoke}.items():
             section, field = name.split("__")
             config[section][field] = value
     elif variant:
@@ -96,9 +109,33 @@ def check_search(settings: ml_collections.ConfigDict) -> None:
     Raises:
         UserError: naming the first field that is out of range.
     """
-    positive = ("learning_rate", "final_learning_rate", "architecture_learning_rate")
-    fractions = ("momentum", "label_smoothing", "architecture_beta_1")
-    counts = ("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots")
+    _check(
+        "search",
+        settings,
+        positive=("learning_rate", "final_learning_rate", "architecture_learning_rate"),
+        fractions=("momentum", "label_smoothing", "architecture_beta_1"),
+        counts=("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots"),
+    )
+
+
+def check_train(settings: ml_collections.ConfigDict) -> None:
+    """Refuses numbers that no training can use; as `check_search`, for the section `train`."""
+    _check(
+        "train",
+        settings,
+        positive=("learning_rate", "final_learning_rate"),
+        fractions=("momentum", "label_smoothing"),
+        counts=("epochs", "checkpoint_every"),
+    )
+    for name, allowed in (
+        ("schedule", ("pipelined", "lockstep")),
+        ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
+    ):
+        if settings[name] not in allowed:
+            raise UserError(unknown_name(f"train.{name}", str(settings[name]), allowed))
+
+
+def _check(section: str, settings: ml_collections.ConfigDict, positive, fractions, counts) -> None:
     for names, allowed, right in (
         (positive, "positive", lambda value: value > 0),
         (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
@@ -107,4 +144,4 @@ def check_search(settings: ml_collections.ConfigDict) -> None:
     ):
         for name in names:
             if not right(settings[name]):
-                raise UserError(f"search.{name} must be {allowed}. Received: {settings[name]}")
+                raise UserError(f"{section}.{name} must be {allowed}. Received: {settings[name]}")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from search_runs import SMALL, Running, existing, refused, scores, search
 
-from sedona_tf.bilevel.checkpoints import CheckpointStore
 from sedona_tf.bilevel.snapshots import SnapshotPool
+from sedona_tf.checkpoints import CheckpointStore
 from sedona_tf.plans import Plan
 
 

@@ -14,19 +14,13 @@ import tensorflow as tf
 from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.backbones import build
-from sedona_tf.bilevel.callbacks import (
-    ArchitectureLog,
-    Checkpoint,
-    NanGuard,
-    PoolFiller,
-    PoolSampler,
-    Progress,
-    log_errors,
-)
-from sedona_tf.bilevel.checkpoints import CheckpointStore, Position, restore
+from sedona_tf.bilevel.callbacks import ArchitectureLog, PoolFiller, PoolSampler
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
+from sedona_tf.bilevel.state import capture, restore
+from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, log_errors
+from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
@@ -140,7 +134,7 @@ def _search(
     with request.deferred(), log_errors(workdir / "logs"):
         for phase in list(phases)[list(phases).index(start.phase) :]:
             done = start.step if phase == start.phase else 0
-            _run_phase(phase, done, recipe, data, model, store, history, workdir, request)
+            _run_phase(phase, done, recipe, data, model, pool, store, history, workdir, request)
 
     plan = Plan(
         backbone=backbone.name,
@@ -170,6 +164,7 @@ def _run_phase(
     recipe: ml_collections.ConfigDict,
     data: data_lib.SearchData,
     model: SearchModel,
+    pool: SnapshotPool,
     store: CheckpointStore,
     history: dict[str, list],
     workdir: Path,
@@ -187,14 +182,15 @@ def _run_phase(
         )
     )
     model.step_in_phase.assign(start)
-    saver = Checkpoint(phase, start, settings.checkpoint_every, store, history, request)
-    saver.set_model(model)
+    saver = Checkpoint(
+        phase, start, settings.checkpoint_every, store, lambda: capture(model, history), request
+    )
     if start < steps:
         specific = (
-            [PoolFiller(store.pool, start, steps)]
+            [PoolFiller(pool, start, steps)]
             if pretraining
             else [
-                PoolSampler(store.pool, start, recipe.seed),
+                PoolSampler(pool, start, recipe.seed),
                 ArchitectureLog(start, workdir / "logs", history),
             ]
         )
@@ -204,7 +200,7 @@ def _run_phase(
         )
         try:
             model.fit(
-                (data.pretraining if pretraining else data.search)(start, steps - start),
+                (data.training if pretraining else data.search)(start, steps - start),
                 epochs=1,
                 verbose=0,
                 shuffle=False,

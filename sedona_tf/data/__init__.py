@@ -1,6 +1,6 @@
 """Data: sources held in memory, the bilevel split, and batches that resume exactly."""
 
-from sedona_tf.data.pipeline import SearchData
+from sedona_tf.data.pipeline import SearchData, TrainingData
 from sedona_tf.data.preprocessing import Normalization, augment
 from sedona_tf.data.sources import Source, load
 from sedona_tf.data.split import bilevel_split, stratified_subset
@@ -9,6 +9,7 @@ __all__ = [
     "Normalization",
     "SearchData",
     "Source",
+    "TrainingData",
     "augment",
     "bilevel_split",
     "load",

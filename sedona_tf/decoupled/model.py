@@ -114,7 +114,7 @@ class DecoupledModel(keras.Model):
             # It reorders sums, differently inside and outside of a condition: with it the two
             # schedules would agree to rounding only.
             tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
-        self._buffers: list[Buffer] = []
+        self.buffers: list[Buffer] = []
         self._pipelined: Any = None
         self.built = True
 
@@ -233,7 +233,7 @@ class DecoupledModel(keras.Model):
         if self.schedule == "lockstep":
             self._lockstep_step(batch)
         else:
-            self._prepare(batch)
+            self.prepare(batch)
             self._pipelined(batch, tf.constant(True))
         return self.get_metrics_result()
 
@@ -254,7 +254,7 @@ class DecoupledModel(keras.Model):
 
     def _pipelined_step(self, batch: Batch, feed: tf.Tensor) -> None:
         """One step of all blocks; `feed` says whether there is a batch for the first one."""
-        work = [(batch, feed), *(buffer.read() for buffer in self._buffers)]
+        work = [(batch, feed), *(buffer.read() for buffer in self.buffers)]
         for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
             with tf.device(block.device):
                 shape, dtype = block.units[-1].output_shape[1:], block.units[-1].compute_dtype
@@ -266,19 +266,23 @@ class DecoupledModel(keras.Model):
                     return tf.zeros((0, *shape), dtype)
 
                 features = tf.cond(full, learn, rest)
-                if index < len(self._buffers):
-                    self._buffers[index].write(batch._replace(features=features), full)
+                if index < len(self.buffers):
+                    self.buffers[index].write(batch._replace(features=features), full)
 
-    def _prepare(self, batch: Batch) -> None:
-        """Makes buffers and the step's function, once the kind of data is known."""
+    def prepare(self, batch: Batch) -> None:
+        """Makes a pipeline's buffers and its step's function, once the kind of data is known.
+
+        Args:
+            batch: tensors or specifications of what `fit` will give.
+        """
 
         def specify(tensor) -> tf.TensorSpec:
             return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
         spec = tf.nest.map_structure(specify, batch)
         with tf.init_scope():
-            if not self._buffers:
-                self._buffers = [
+            if not self.buffers:
+                self.buffers = [
                     Buffer(
                         spec._replace(
                             features=tf.TensorSpec(
@@ -299,12 +303,12 @@ class DecoupledModel(keras.Model):
 
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
-        if not self._buffers or self._pipelined is None:
+        if not self.buffers or self._pipelined is None:
             return
         nothing = tf.nest.map_structure(
             lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), self._spec
         )
-        while any(bool(buffer.full.numpy()) for buffer in self._buffers):
+        while any(bool(buffer.full.numpy()) for buffer in self.buffers):
             self._pipelined(nothing, tf.constant(False))
 
     def fit(self, *args, **kwargs):

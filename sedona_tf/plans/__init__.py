@@ -2,6 +2,6 @@
 
 from sedona_tf.plans.baselines import BASELINES, baseline, uniform
 from sedona_tf.plans.decoupling import Decoupling, Tie
-from sedona_tf.plans.plan import Plan
+from sedona_tf.plans.plan import Plan, load_decoupling
 
-__all__ = ["BASELINES", "Decoupling", "Plan", "Tie", "baseline", "uniform"]
+__all__ = ["BASELINES", "Decoupling", "Plan", "Tie", "baseline", "load_decoupling", "uniform"]

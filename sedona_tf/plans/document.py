@@ -67,6 +67,14 @@ def unpack(path: str | os.PathLike[str], fields: set[str], kind: str) -> dict[st
     return content
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """`"plan"` or `"decoupling"`, as the file says of itself; otherwise as for `unpack`."""
+    document = _read_json(path, "plan")
+    if isinstance(document, dict) and document.get("format") == "sedona_tf.decoupling":
+        return "decoupling"
+    return "plan"
+
+
 def _read_json(path: str | os.PathLike[str], kind: str) -> Any:
     try:
         with open(path, "rb") as file:

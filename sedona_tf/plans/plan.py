@@ -24,7 +24,7 @@ from sedona_tf.plans.fields import (
     unit_shapes,
 )
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "load_decoupling"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,6 +160,22 @@ class Plan:
         except ValueError as error:
             raise UserError(f"plan '{path}': {error}") from error
         return plan
+
+
+def load_decoupling(path: str | os.PathLike[str], backbone: Any, num_blocks: int) -> Decoupling:
+    """Reads a plan and decodes it, or reads a decoupling.
+
+    Args:
+        path: file that `Plan.save` or `Decoupling.save` wrote.
+        backbone: the `Backbone` to be cut.
+        num_blocks: K.
+
+    Raises:
+        UserError: if the file is neither, or not for this backbone and K.
+    """
+    if document.kind_of(path) == "decoupling":
+        return Decoupling.load(path, backbone, num_blocks)
+    return Plan.load(path, backbone).decode(num_blocks)
 
 
 def _softmax(logits: Sequence[float]) -> tuple[float, ...]:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 
 from bilevel.networks import tiny_backbone
+from sedona_tf.arrays import read_arrays, write_arrays
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import SearchModel
-from sedona_tf.bilevel.checkpoints import CheckpointStore, Position, capture, restore
-from sedona_tf.bilevel.snapshots import SnapshotPool, read_arrays, write_arrays
+from sedona_tf.bilevel.snapshots import SnapshotPool
+from sedona_tf.bilevel.state import capture, restore
+from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
 
 ARRAYS = {

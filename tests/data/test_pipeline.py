@@ -42,7 +42,7 @@ def test_element_specs():
     data = indexed()
     image, label = tf.TensorSpec((10, 4, 4, 1)), tf.TensorSpec((10,), tf.int32)
     assert (data.input_shape, data.num_classes) == ((4, 4, 1), 5)
-    assert data.pretraining(0, 1).element_spec == (image, label)
+    assert data.training(0, 1).element_spec == (image, label)
     assert data.search(0, 1).element_spec == {
         "train": (tf.TensorSpec((3, 10, 4, 4, 1)), tf.TensorSpec((3, 10), tf.int32)),
         "validation": (tf.TensorSpec((5, 4, 4, 1)), tf.TensorSpec((5,), tf.int32)),
@@ -53,7 +53,7 @@ def test_element_specs():
 def test_every_epoch_of_pretraining_visits_every_training_example_once(batch_size):
     data = indexed(batch_size=batch_size)
     visited = []
-    for images, labels in data.pretraining(0, -(-60 // batch_size)):
+    for images, labels in data.training(0, -(-60 // batch_size)):
         indices = shown(data, images)
         np.testing.assert_array_equal(indices % 5, labels)
         visited += indices.tolist()
@@ -96,7 +96,7 @@ def test_validation_is_not_augmented():
     assert sum(unchanged(element["train"][0])) <= 3
 
 
-@pytest.mark.parametrize("stream", ["pretraining", "search"])
+@pytest.mark.parametrize("stream", ["training", "search"])
 def test_resuming_replays(stream):
     options = {"pad": 2, "batch_size": 7}
     whole = flat(getattr(indexed(**options), stream)(0, 9))
@@ -119,7 +119,7 @@ def test_op_determinism():
 def test_float_images():
     images = np.random.default_rng(0).random((COUNT, 4, 4, 3)).astype(np.float32)
     source = Source("floats", images, np.zeros(COUNT, np.int32), 1)
-    images, _ = next(iter(SearchData(source, **SIZES).pretraining(0, 1)))
+    images, _ = next(iter(SearchData(source, **SIZES).training(0, 1)))
     assert images.dtype == tf.float32
     assert np.isfinite(images).all()
 
@@ -142,7 +142,7 @@ def test_refusals(arguments, words):
         indexed(**arguments)
 
 
-@pytest.mark.parametrize("stream", ["pretraining", "search"])
+@pytest.mark.parametrize("stream", ["training", "search"])
 def test_steps_are_refused(stream):
     with pytest.raises(UserError, match="start_step must not be negative"):
         getattr(indexed(), stream)(-1, 1)

@@ -67,7 +67,7 @@ def test_pipelined_is_lockstep_delayed(num_blocks, name, size):
     pipelined.drain()
     assert_equal(values(pipelined.variables), values(lockstep.variables))
     assert_equal(values(pipelined.optimizer.variables), values(lockstep.optimizer.variables))
-    assert not any(buffer.full.numpy() for buffer in pipelined._buffers)
+    assert not any(buffer.full.numpy() for buffer in pipelined.buffers)
 
 
 def test_fit_with_ragged_batches_and_validation_ends_alike():

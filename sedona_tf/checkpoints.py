@@ -1,74 +1,31 @@
-"""Checkpoints of a search: the newest complete one and the one before it."""
+"""Checkpoints of a run: the newest complete one and the one before it."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
-from sedona_tf.bilevel.search_model import SearchModel
-from sedona_tf.bilevel.snapshots import Arrays, SnapshotPool, read_arrays, write_arrays
+from sedona_tf.arrays import Arrays, read_arrays, write_arrays
 from sedona_tf.errors import UserError
 
-__all__ = ["CheckpointStore", "Position", "capture", "restore"]
+if TYPE_CHECKING:
+    from sedona_tf.bilevel.snapshots import SnapshotPool
+
+__all__ = ["CheckpointStore", "Position"]
 
 
 class Position(NamedTuple):
-    """Where a search stands: its phase and the steps completed in it."""
+    """Where a run stands: its phase and the steps completed in it."""
 
     phase: str
     step: int
 
     def __str__(self) -> str:
         return f"{self.phase} step {self.step}"
-
-
-def capture(model: SearchModel, history: dict[str, list]) -> Arrays:
-    """All that a search needs to go on exactly as if it had not been interrupted.
-
-    Weights, statistics, velocity, seeds, alpha, beta, the architecture's optimizer, the history.
-    What a step reads and draws beyond this is a function of the seed and the step.
-    """
-    optimizer = {
-        f"optimizer_{index}": variable.numpy()
-        for index, variable in enumerate(model.optimizer.variables)
-    }
-    return {
-        "alpha": model.alpha.numpy(),
-        "beta": model.beta.numpy(),
-        **optimizer,
-        **{f"model/{name}": value for name, value in model.snapshot().items()},
-        **{f"history/{name}": np.array(value) for name, value in history.items()},
-    }
-
-
-def restore(arrays: Arrays, model: SearchModel, history: dict[str, list]) -> None:
-    """Sets what `capture` read.
-
-    Raises:
-        UserError: if the arrays are of another model.
-    """
-    try:
-        model.alpha.assign(arrays["alpha"])
-        model.beta.assign(arrays["beta"])
-        for index, variable in enumerate(model.optimizer.variables):
-            variable.assign(arrays[f"optimizer_{index}"])
-        model.restore(
-            {
-                name.removeprefix("model/"): value
-                for name, value in arrays.items()
-                if name.startswith("model/")
-            }
-        )
-        for name in history:
-            history[name][:] = list(arrays[f"history/{name}"])
-    except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the checkpoint is not of the recipe's search: {reason}") from error
 
 
 class CheckpointStore:
@@ -79,10 +36,10 @@ class CheckpointStore:
 
     Args:
         folder: where the checkpoints lie; made if need be.
-        pool: the snapshots; `write` deletes those that neither checkpoint refers to.
+        pool: a search's snapshots; `write` deletes those that neither checkpoint refers to.
     """
 
-    def __init__(self, folder: Path, pool: SnapshotPool) -> None:
+    def __init__(self, folder: Path, pool: SnapshotPool | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,7 +55,7 @@ class CheckpointStore:
             UserError: if it cannot be written; all others are then as they were.
         """
         path = self.folder / f"{position.phase}-{position.step:08d}.npz"
-        files = list(self.pool.files)
+        files = list(self.pool.files) if self.pool else []
         head = json.dumps({**position._asdict(), "files": files}).encode()
         write_arrays(path, {"position": np.frombuffer(head, np.uint8), **arrays})
         self._complete.pop(path, None)
@@ -107,7 +64,8 @@ class CheckpointStore:
         for other in self._paths():
             if other not in self._complete:
                 other.unlink(missing_ok=True)
-        self.pool.collect(name for files in self._complete.values() for name in files)
+        if self.pool:
+            self.pool.collect(name for files in self._complete.values() for name in files)
 
     def read(self) -> tuple[Position, Arrays] | None:
         """Reads the newest complete checkpoint and returns the pool to its list of snapshots.
@@ -127,13 +85,14 @@ class CheckpointStore:
             try:
                 arrays = read_arrays(path)
                 head = json.loads(arrays.pop("position").tobytes())
-                self.pool.check(head["files"])
+                if self.pool:
+                    self.pool.check(head["files"])
             except UserError as error:
                 if found is None:
                     problems.append(str(error))
                 continue
             except (KeyError, ValueError) as error:
-                raise UserError(f"{path} is not a checkpoint of a search.") from error
+                raise UserError(f"{path} is not a checkpoint of such a run.") from error
             complete[path] = head["files"]
             if found is None:
                 found = Position(head["phase"], head["step"]), arrays
@@ -143,7 +102,8 @@ class CheckpointStore:
             if problems:
                 print(f"{' '.join(problems)} Going on from {found[0]}.", file=sys.stderr)
             self._complete = dict(reversed(complete.items()))
-            self.pool.files[:] = next(iter(complete.values()))
+            if self.pool:
+                self.pool.files[:] = next(iter(complete.values()))
         return found
 
     def _paths(self) -> list[Path]:

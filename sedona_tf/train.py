@@ -1,0 +1,83 @@
+"""Trains a network as gradient-isolated blocks, or end to end for comparison.
+
+Examples:
+  python -m sedona_tf.train --recipe recipes/digits.py --plan runs/digits/plan.json --blocks 2
+  python -m sedona_tf.train --recipe recipes/digits.py --method backprop
+  python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 4 --devices CPU:0,CPU:1
+  python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 2 --resume
+
+Writes checkpoints, metrics.json, curves.png, the resolved recipe, the decoupling and TensorBoard
+logs into the workdir.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from sedona_tf import command_line
+
+__all__ = ["define_flags", "main"]
+
+METHODS = ["sedona", "backprop", "dgl", "predsim"]
+
+
+def define_flags() -> None:
+    """Declares the flags; not at import, since commands share some names."""
+    config_flags.DEFINE_config_file(
+        "recipe", help_string="recipe file; --recipe.FIELD=VALUE changes a field."
+    )
+    flags.mark_flag_as_required("recipe")
+    flags.DEFINE_enum("method", "sedona", METHODS, "sedona decodes --plan; the others need none.")
+    flags.DEFINE_string("plan", None, "plan of a search, or a decoupling.")
+    flags.DEFINE_integer("blocks", 4, "number of blocks K; backprop has one.", lower_bound=1)
+    flags.DEFINE_string(
+        "workdir", None, "folder of the run; runs/RECIPE_METHOD_kBLOCKS by default."
+    )
+    flags.DEFINE_bool("resume", False, "go on from the folder's checkpoint.")
+    flags.DEFINE_string(
+        "devices", "auto", "names separated by commas, such as CPU:0,CPU:1; auto: all there are."
+    )
+
+
+def main() -> None:
+    """Runs the command."""
+    recipe, method, devices = flags.FLAGS.recipe, flags.FLAGS.method, flags.FLAGS.devices
+    blocks = 1 if method == "backprop" else flags.FLAGS.blocks
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    processors = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+    if processors > 1:  # a device's share of the cores for each operation
+        threads = max((os.cpu_count() or 1) // processors, 1)
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    print("starting TensorFlow", flush=True)
+    import tensorflow as tf
+
+    from sedona_tf.decoupled.run import run_training
+    from sedona_tf.reporting.evaluation_table import evaluation_table
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * min(processors, 64),
+    )
+    workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_{method}_k{blocks}")
+    evaluation = run_training(
+        recipe,
+        workdir,
+        method=method,
+        plan=flags.FLAGS.plan,
+        num_blocks=blocks,
+        devices=devices,
+        resume=flags.FLAGS.resume,
+    )
+    print(evaluation_table(evaluation, "test"))
+    print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main, __doc__)
