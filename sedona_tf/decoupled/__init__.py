@@ -2,7 +2,19 @@
 
 from sedona_tf.decoupled.block import Block
 from sedona_tf.decoupled.block_optimizer import BlockOptimizer
+from sedona_tf.decoupled.ensemble import Ensemble, evaluate_exits
+from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.model import SCHEDULES, DecoupledModel, decouple
 from sedona_tf.decoupled.placement import assign_devices
 
-__all__ = ["SCHEDULES", "Block", "BlockOptimizer", "DecoupledModel", "assign_devices", "decouple"]
+__all__ = [
+    "SCHEDULES",
+    "Block",
+    "BlockOptimizer",
+    "DecoupledModel",
+    "Ensemble",
+    "Evaluation",
+    "assign_devices",
+    "decouple",
+    "evaluate_exits",
+]
