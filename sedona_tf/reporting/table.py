@@ -1,4 +1,4 @@
-"""Decouplings as a plain-text table."""
+"""Decouplings as a plain-text table, and the layout of such tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
 
-__all__ = ["decoupling_table"]
+__all__ = ["aligned", "decoupling_table"]
 
 HEADINGS = ("K", "block", "units", "auxiliary net", "weight", "cut probability")
 
@@ -28,25 +28,29 @@ def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
     """
     decouplings = [plan.decode(num_blocks) for num_blocks in blocks]
     groups = [_rows(plan, decoupling) for decoupling in decouplings]
-    widths = [
-        max(len(row[column]) for row in (HEADINGS, *(row for rows in groups for row in rows)))
-        for column in range(len(HEADINGS))
+    heading, rule, *table = aligned(HEADINGS, [row for rows in groups for row in rows])
+    lines = [
+        f"{plan.backbone}: {plan.num_units} units, {len(plan.candidates)} candidates a unit",
+        "",
+        heading,
+        rule,
     ]
+    for decoupling, rows in zip(decouplings, groups, strict=True):
+        lines += table[: len(rows)]
+        del table[: len(rows)]
+        lines += [f"   tie: {tie}" for tie in decoupling.ties]
+    return "\n".join(lines)
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: headings, a rule, then the rows; all columns start below one another."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
 
     def line(row: Sequence[str]) -> str:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         return "  ".join(cells).rstrip()
 
-    lines = [
-        f"{plan.backbone}: {plan.num_units} units, {len(plan.candidates)} candidates a unit",
-        "",
-        line(HEADINGS),
-        line(["-" * width for width in widths]),
-    ]
-    for decoupling, rows in zip(decouplings, groups, strict=True):
-        lines += map(line, rows)
-        lines += [f"   tie: {tie}" for tie in decoupling.ties]
-    return "\n".join(lines)
+    return [line(row) for row in (headings, ["-" * width for width in widths], *rows)]
 
 
 def _rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
