@@ -1,0 +1,62 @@
+"""Evaluates a trained run: the error of every block's classifier, of the head and of ensembles.
+
+Examples:
+  python -m sedona_tf.evaluate --workdir runs/digits_train
+  python -m sedona_tf.evaluate --workdir runs/digits_train --split validation --json
+
+Fits a temperature for every classifier on the validation part, and writes evaluation.json into
+the folder. Exit code: 0, or 2 with one line on stderr if something given is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from sedona_tf import command_line
+
+__all__ = ["command", "main"]
+
+
+def define_flags() -> None:
+    """Declares the flags; not at import, since commands share some names."""
+    flags.DEFINE_string("workdir", None, "folder of a finished training run.", required=True)
+    flags.DEFINE_enum("split", "test", ["test", "validation"], "images to count errors on.")
+    flags.DEFINE_boolean("json", False, "print JSON, as it is written, instead of tables.")
+
+
+def main() -> None:
+    """Runs the command."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from sedona_tf.decoupled.ensemble import Ensemble
+    from sedona_tf.decoupled.run import load_run
+    from sedona_tf.reporting.evaluation_table import evaluation_table
+
+    workdir, split = Path(flags.FLAGS.workdir), flags.FLAGS.split
+    with contextlib.redirect_stdout(sys.stderr):  # progress; the output is the result alone
+        run = load_run(workdir)
+        images = run.data.test() if split == "test" else run.data.validation()
+        evaluation = Ensemble(run.model).calibrate(run.data.validation()).evaluate(images)
+    evaluation.save(workdir / "evaluation.json", split)
+    if flags.FLAGS.json:
+        print(json.dumps({"split": split, **evaluation.to_dict()}, indent=1))
+        return
+    print(evaluation_table(evaluation, split))
+    if split == "validation" and evaluation.ensembles:
+        print("The temperatures were fitted on these images.")
+    print(f"wrote {workdir / 'evaluation.json'}")
+
+
+def command() -> None:
+    """The command `sedona-evaluate`."""
+    define_flags()
+    command_line.run(main, __doc__)
+
+
+if __name__ == "__main__":
+    command()

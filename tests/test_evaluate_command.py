@@ -1,0 +1,144 @@
+"""The evaluate command: flags, what is printed, what is written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from sedona_tf import backbones, decouple, evaluate, plans
+from sedona_tf.decoupled.ensemble import Ensemble
+from sedona_tf.errors import UserError
+
+
+class Data:
+    """Two splits of noise, and a count of how often each was read."""
+
+    def __init__(self) -> None:
+        self.reads: list[str] = []
+
+    def _batches(self, split: str, count: int) -> tf.data.Dataset:
+        self.reads.append(split)
+        rng = np.random.default_rng(count)
+        images = rng.standard_normal((count, 8, 8, 1)).astype("float32")
+        return tf.data.Dataset.from_tensor_slices((images, rng.integers(0, 10, count))).batch(16)
+
+    def validation(self) -> tf.data.Dataset:
+        return self._batches("validation", 40)
+
+    def test(self) -> tf.data.Dataset:
+        return self._batches("test", 50)
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(1)
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    return decouple(backbone, plans.uniform(backbone, 2, {"kind": "separable", "depth": 1}))
+
+
+@pytest.fixture
+def command(model, monkeypatch, capsys):
+    """Runs the command on a made-up run; gives what it printed and the run's data."""
+
+    def call(workdir, split="test", as_json=False):
+        data = Data()
+        module = types.ModuleType("sedona_tf.decoupled.run")
+        loaded = []
+
+        def load_run(path):
+            loaded.append(path)
+            print("loading data")  # to stderr, away from the JSON
+            return types.SimpleNamespace(recipe=None, model=model, data=data)
+
+        module.load_run = load_run
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json)
+        monkeypatch.setattr(flags, "FLAGS", given)
+        evaluate.main()
+        assert loaded == [workdir]
+        return capsys.readouterr().out, data
+
+    return call
+
+
+def expected(model, split: str) -> dict:
+    data = Data()
+    ensemble = Ensemble(model).calibrate(data.validation())
+    evaluation = ensemble.evaluate(data.test() if split == "test" else data.validation())
+    return json.loads(json.dumps({"split": split, **evaluation.to_dict()}))
+
+
+def test_table_and_file(command, model, tmp_path):
+    printed, data = command(tmp_path)
+    content = json.loads((tmp_path / "evaluation.json").read_text())
+    assert content == expected(model, "test") and content["num_images"] == 50
+    assert data.reads.count("test") == 1
+    for words in (
+        "resnet18: 8 units, 2 blocks; 50 test images",
+        f"{100 * content['errors']['exits'][0]:.2f}",
+        f"{100 * content['errors']['head']:.2f}",
+        f"wrote {tmp_path / 'evaluation.json'}",
+    ):
+        assert words in printed
+    assert "fitted on these" not in printed
+
+
+def test_validation_leaves_the_test_split_alone_and_says_what_was_fitted(command, model, tmp_path):
+    printed, data = command(tmp_path, "validation")
+    assert set(data.reads) == {"validation"}
+    assert "40 validation images" in printed and "fitted on these images" in printed
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == expected(model, "validation")
+
+
+def test_json_is_what_is_written(command, tmp_path):
+    printed, _ = command(tmp_path, as_json=True)
+    assert printed == (tmp_path / "evaluation.json").read_text()
+
+
+def test_a_folder_that_is_gone(command, tmp_path):
+    with pytest.raises(UserError, match="cannot write .*evaluation.json"):
+        command(tmp_path / "none")
+
+
+def call(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments[:-1], "-m", "sedona_tf.evaluate", *arguments[-1]],
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_is_quick_and_loads_no_tensorflow():
+    start = time.perf_counter()
+    done = call("-X", "importtime", ["--help"])
+    assert time.perf_counter() - start < 5  # 0.2 s when idle; TensorFlow alone takes longer
+    assert done.returncode == 0
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "sedona_tf.command_line" in imported
+    assert not imported & {"tensorflow", "keras", "numpy", "scipy", "matplotlib"}
+    for words in ("Examples:", "--workdir", "(required)", "--split", "--[no]json"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--workdir is required"),
+        (["--workdir=x", "--split=tset"], "value should be one of <test|validation>"),
+        (["--workdri=x"], "Did you mean --workdir?"),
+    ],
+)
+def test_errors_are_one_line(arguments, words):
+    done = call(arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert words in done.stderr
