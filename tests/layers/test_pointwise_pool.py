@@ -38,13 +38,13 @@ def layer_by_layer(layer, x, kernel, gamma, beta, training):
 @pytest.mark.parametrize("training", [True, False])
 def test_equals_four_layers_with_both_derivatives(float64, training):
     layer, x = make()
-    trainable = [variable.value for variable in (layer.kernel, layer.gamma, layer.beta)]
-    values = [tf.convert_to_tensor(value) for value in trainable]
+    trainable = (layer.kernel, layer.gamma, layer.beta)
+    values = [tf.convert_to_tensor(variable.value) for variable in trainable]
     state = [tf.convert_to_tensor(v.value) for v in layer.non_trainable_variables]
-    order = [layer.trainable_variables.index(v) for v in (layer.kernel, layer.gamma, layer.beta)]
 
     def ours(x, *values):
-        by_position = [values[order.index(i)] for i in range(3)]
+        of = {id(variable): value for variable, value in zip(trainable, values, strict=True)}
+        by_position = [of[id(variable)] for variable in layer.trainable_variables]
         return layer.stateless_call(by_position, state, x, training=training)
 
     def theirs(x, *values):

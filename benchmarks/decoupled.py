@@ -1,0 +1,227 @@
+r"""Speed and memory of decoupled training against end to end.
+
+Usage: python benchmarks/decoupled.py speed [--turns 3]
+       python benchmarks/decoupled.py memory [--turns 1]
+
+speed: a residual network of 16 equal units, cut into two blocks of equal cost, batch 128, 32x32.
+    end_to_end_1, end_to_end_2: Keras fit on one and two cores; pipelined: two devices of one
+    process, one thread an operation; workers: two servers on loopback, one core each.
+    Targets: workers at least 1.8 and pipelined at least 1.6 times end_to_end_1; pipelined at least
+    as fast as end_to_end_2.
+memory: peak resident memory above what the process holds before its first step; K = 4 in lockstep
+    on one device, cut where memory balances, against end to end at the same batch, for the same
+    network and for ResNet-50 at width 16. Target: at most 0.4, at the same speed.
+
+Every configuration runs in a process of its own; they take turns, and ratios are of one turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+CONFIGURATIONS = {
+    "end_to_end_1": {"blocks": 1, "cores": [0]},
+    "end_to_end_2": {"blocks": 1, "cores": [0, 1]},
+    "pipelined": {"blocks": 2, "cores": [0, 1], "devices": ["CPU:0", "CPU:1"]},
+    "lockstep": {
+        "blocks": 2,
+        "cores": [0, 1],
+        "devices": ["CPU:0", "CPU:1"],
+        "schedule": "lockstep",
+    },
+    "workers": {"blocks": 2, "cores": [0, 1], "workers": True},
+    "end_to_end": {"blocks": 1, "cores": [0, 1]},
+    "four_blocks": {"blocks": 4, "cores": [0, 1], "schedule": "lockstep"},
+}
+# Where memory balances: activations of 16 equal units; of ResNet-50's, larger at the bottom.
+CUTS = {
+    ("equal16", 2): (8,),
+    ("equal16", 4): (4, 8, 12),
+    ("resnet50", 4): (1, 3, 7),
+}
+
+
+def build(name: str):
+    """The benchmark's backbone."""
+    import keras
+
+    from sedona_tf import backbones
+    from sedona_tf.backbones.backbone import Backbone, build_part
+    from sedona_tf.backbones.resnet import _Unit
+
+    if name != "equal16":
+        return backbones.build(name, (32, 32, 3), 10, width=16)
+    units, shape = [], (32, 32, 3)
+    for index in range(16):
+        unit = _Unit(16, 1, False, 16, None if units else "small")
+        units.append(build_part(f"unit_{index + 1}", shape, unit))
+        shape = units[-1].output_shape[1:]
+
+    def head(x):
+        return keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
+
+    return Backbone(units, build_part("head", shape, head), narrow_auxiliary=False, name=name)
+
+
+def resident_mb() -> float:
+    """Resident memory now, in MB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def child(arguments) -> None:
+    """Trains one configuration and prints its figures."""
+    settings = CONFIGURATIONS[arguments.child]
+    os.sched_setaffinity(0, settings["cores"])
+    devices = settings.get("devices", ["CPU:0"])
+    threads = len(settings["cores"]) // len(devices) if not settings.get("workers") else 1
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(threads, 1))
+    os.environ["TF_NUM_INTEROP_THREADS"] = str(len(settings["cores"]))
+    import keras
+    import tensorflow as tf
+
+    from sedona_tf import decouple, plans
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * len(devices),
+    )
+    if settings.get("workers"):
+        from sedona_tf.hosts import connect
+
+        devices = connect(arguments.cluster)
+    keras.utils.set_random_seed(0)
+    backbone = build(arguments.backbone)
+    cuts = CUTS.get((arguments.backbone, settings["blocks"]), ())
+    depth = {"depth": 1} if arguments.auxiliary == "separable" else {}
+    auxiliary = ({"kind": arguments.auxiliary, **depth},) * len(cuts)
+    decoupling = plans.Decoupling(backbone.name, len(backbone.units), cuts, auxiliary)
+    model = decouple(
+        backbone, decoupling, devices=devices, schedule=settings.get("schedule", "pipelined")
+    )
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    images = tf.random.stateless_normal((arguments.batch, 32, 32, 3), (0, 1))
+    labels = tf.random.stateless_uniform((arguments.batch,), (0, 2), maxval=10, dtype=tf.int32)
+
+    def fit(steps: int) -> float:
+        data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
+        start = time.perf_counter()
+        model.fit(data, verbose=0, shuffle=False)
+        return time.perf_counter() - start
+
+    before = resident_mb()
+    fit(3)
+    seconds = fit(arguments.steps) / arguments.steps
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"step_s": seconds, "peak_mb": peak, "above_start_mb": peak - before}))
+
+
+def run(name: str, arguments, backbone: str) -> dict:
+    """One configuration in a process of its own."""
+    command = [sys.executable, __file__, arguments.what, "--child", name, "--backbone", backbone]
+    command += ["--batch", str(arguments.batch), "--steps", str(arguments.steps)]
+    command += ["--auxiliary", arguments.auxiliary]
+    workers = []
+    if CONFIGURATIONS[name].get("workers"):
+        ports = [free_port() for _ in range(2)]
+        cluster = ",".join(f"127.0.0.1:{port}" for port in ports)
+        command += ["--cluster", cluster]
+        workers = [
+            subprocess.Popen(
+                ["taskset", "-c", str(core), sys.executable, "-m", "sedona_tf.worker"]
+                + ["--port", str(port)],
+                env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            for core, port in enumerate(ports)
+        ]
+        time.sleep(15)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    finally:
+        for worker in workers:
+            worker.kill()
+    if result.returncode:
+        raise SystemExit(f"{name} failed:\n{result.stderr[-2000:]}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return each.getsockname()[1]
+
+
+def median(values: list[float]) -> float:
+    """Rounded to three places."""
+    return round(statistics.median(values), 3)
+
+
+def main() -> None:
+    """Measures and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["speed", "memory"])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--auxiliary", default="separable", choices=["separable", "mlp_sr"])
+    parser.add_argument("--backbone", default="equal16", help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--cluster", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+        return
+    result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    if arguments.what == "speed":
+        names = ["end_to_end_1", "end_to_end_2", "lockstep", "pipelined", "workers"]
+        turns = []
+        for _ in range(arguments.turns):
+            turns.append({name: run(name, arguments, "equal16")["step_s"] for name in names})
+            print(turns[-1], file=sys.stderr, flush=True)
+        result["step_s"] = {name: median([turn[name] for turn in turns]) for name in names}
+        for name, base in (
+            ("workers", "end_to_end_1"),
+            ("pipelined", "end_to_end_1"),
+            ("lockstep", "end_to_end_1"),
+            ("pipelined", "end_to_end_2"),
+        ):
+            ratios = [turn[base] / turn[name] for turn in turns]
+            result[f"{name}_over_{base}"] = {
+                "median": median(ratios),
+                "range": [round(min(ratios), 3), round(max(ratios), 3)],
+            }
+    else:
+        for backbone in ("equal16", "resnet50"):
+            pairs = [
+                (run("four_blocks", arguments, backbone), run("end_to_end", arguments, backbone))
+                for _ in range(arguments.turns)
+            ]
+            result[backbone] = {
+                "four_blocks_mb": median([four["above_start_mb"] for four, _ in pairs]),
+                "end_to_end_mb": median([one["above_start_mb"] for _, one in pairs]),
+                "memory_ratio": median(
+                    [four["above_start_mb"] / one["above_start_mb"] for four, one in pairs]
+                ),
+                "speed_ratio": median([one["step_s"] / four["step_s"] for four, one in pairs]),
+            }
+            print(result, file=sys.stderr, flush=True)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
