@@ -114,6 +114,7 @@ def _draw_losses(axes, epoch, training, val_epoch, validation) -> None:
     head = f"block {len(blocks) + 1} (head)" if blocks else "head"
     for name, label, colour in [*curves, ("loss", head, HEAD)]:
         _plot(axes, epoch, training[name], colour, label)
+    trained = [training[name] for name in ("loss", *(name for name, *_ in curves))]
     if "loss" in validation:
         axes.plot(
             val_epoch,
@@ -123,7 +124,7 @@ def _draw_losses(axes, epoch, training, val_epoch, validation) -> None:
         )
     axes.set_title("Loss of each block")
     axes.set_ylabel("loss")
-    axes.set_ylim(*_limits([line.get_ydata() for line in axes.lines]))
+    axes.set_ylim(*_limits(trained, validation.get("loss", np.zeros(0))))
     _legend(axes)
 
 
@@ -164,14 +165,21 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(known, means, np.nan)
 
 
-def _limits(curves: Sequence[np.ndarray]) -> tuple[float, float]:
-    """The range that shows all but the highest 0.5 % of every curve, so that no spike rules it."""
-    finite = [curve[np.isfinite(curve)] for curve in map(np.asarray, curves)]
-    finite = [curve for curve in finite if curve.size]
-    if not finite:
+def _limits(training: Sequence[np.ndarray], validation: np.ndarray) -> tuple[float, float]:
+    """A range of losses that no spike rules.
+
+    It leaves out the highest 0.5 % of each training curve. Validation losses are shown up to
+    twice that high, and at least half of them: after the first epochs, when the moving statistics
+    are not yet those of the weights, they can be far off.
+    """
+    curves = [curve[np.isfinite(curve)] for curve in (*training, validation)]
+    tops = [np.quantile(curve, 0.995) for curve in curves[:-1] if curve.size]
+    known = curves[-1]
+    if known.size:
+        tops.append(max(np.median(known), min(known.max(), 2 * max(tops, default=0.0))))
+    if not tops:
         return 0.0, 1.0
-    low = min(curve.min() for curve in finite)
-    high = max(np.quantile(curve, 0.995) for curve in finite)
+    low, high = min(curve.min() for curve in curves if curve.size), max(tops)
     margin = 0.06 * (high - low) or 0.1
     return max(low - margin, 0.0) if low >= 0 else low - margin, high + margin
 

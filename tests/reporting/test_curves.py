@@ -116,9 +116,16 @@ def test_running_mean_passes_over_gaps():
 
 
 def test_a_spike_does_not_rule_the_range():
-    low, high = curves._limits([np.array([1.0] * 999 + [1e9]), np.array([2.0, np.nan])])
+    none = np.zeros(0)
+    training = [np.array([1.0] * 999 + [1e9]), np.array([2.0, np.nan])]
+    low, high = curves._limits(training, none)
     assert 0.9 < low < 1 and 2 < high < 2.1
-    assert curves._limits([np.array([np.nan])]) == (0, 1)
+    assert curves._limits(training, np.array([40.0, 1.5, 0.5]))[1] < 5  # twice 2 and a margin
+    assert 3.5 < curves._limits(training, np.array([2.0, 3.5, 0.5]))[1] < 4
+    assert curves._limits(training, np.array([40.0, 30.0, 0.5]))[1] > 30  # at least half of them
+    assert curves._limits([np.array([np.nan])], none) == (0, 1)
+    low, high = curves._limits([np.array([np.nan])], np.array([3.0]))
+    assert low < 3 < high
 
 
 @pytest.mark.parametrize(
