@@ -143,21 +143,23 @@ class BatchNormalization(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape) -> None:
-        shape = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        # Statistics, scale and offset stay in full precision whatever the inputs' is.
+        options = {"shape": (input_shape[-1],), "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer="ones", **options)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **options)
         self.moving_mean = self.add_weight(
-            name="moving_mean", shape=shape, initializer="zeros", trainable=False
+            name="moving_mean", initializer="zeros", trainable=False, **options
         )
         self.moving_variance = self.add_weight(
-            name="moving_variance", shape=shape, initializer="ones", trainable=False
+            name="moving_variance", initializer="ones", trainable=False, **options
         )
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         gamma, beta = self.gamma.value, self.beta.value
         if not training:
             scale = tf.math.rsqrt(self.moving_variance.value + self.epsilon) * gamma
-            return inputs * scale + (beta - self.moving_mean.value * scale)
+            offset = beta - self.moving_mean.value * scale
+            return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
         x = inputs if inputs.shape.rank == 4 else inputs[:, tf.newaxis, tf.newaxis]
         narrow = x.dtype in (tf.float16, tf.bfloat16)
         if narrow:  # as in Keras: half-precision statistics would be worthless

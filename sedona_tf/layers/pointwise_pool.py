@@ -90,13 +90,13 @@ class PointwisePool(BatchNormalization):
             name="kernel",
             shape=(1, 1, input_shape[-1], self.filters),
             initializer="he_normal",
+            autocast=False,
         )
         super().build((*input_shape[:-1], self.filters))
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         # Half precision only computes the product: statistics need more, as in BatchNormalization.
-        variables = (self.kernel, self.gamma, self.beta)
-        kernel, gamma, beta = (tf.cast(v.value, self.variable_dtype) for v in variables)
+        kernel, gamma, beta = (v.value for v in (self.kernel, self.gamma, self.beta))
         _, height, width, channels = inputs.shape
         x = tf.reshape(tf.cast(inputs, kernel.dtype), (-1, height * width, channels))
         kernel = tf.reshape(kernel, (channels, self.filters))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sedona_tf.layers import PointwisePool
+from sedona_tf.layers import BatchNormalization, PointwisePool
 from sedona_tf.layers.pointwise_pool import pooled_relu
 
 
@@ -96,8 +96,17 @@ def test_second_derivative_of_the_incoming_gradient(float64):
         np.testing.assert_allclose(actual, expected, rtol=1e-10, atol=1e-13)
 
 
-def test_half_precision_stays_half():
-    layer = PointwisePool(4, dtype="mixed_bfloat16")
-    output = layer(tf.ones((2, 3, 3, 5)), training=True)
-    assert output.dtype == tf.bfloat16
-    assert layer.moving_variance.dtype == "float32"
+@pytest.mark.parametrize("layer", [PointwisePool, None], ids=["pool", "normalization"])
+def test_half_precision_keeps_full_statistics(layer):
+    """0.1 of a mean of 1/3 is not a bfloat16."""
+    layer = (
+        BatchNormalization(dtype="mixed_bfloat16")
+        if layer is None
+        else PointwisePool(4, dtype="mixed_bfloat16", name="pool")
+    )
+    inputs = tf.random.stateless_normal((8, 3, 3, 4), (1, 2)) + 1.0 / 3.0
+    outputs = [layer(inputs, training=training) for training in (True, False)]
+    assert all(output.dtype == tf.bfloat16 for output in outputs)
+    mean = layer.moving_mean.value
+    assert mean.dtype == tf.float32
+    assert np.any(tf.cast(tf.cast(mean, tf.bfloat16), tf.float32) != mean)

@@ -1,0 +1,133 @@
+r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
+
+Usage: python benchmarks/compare_methods.py --recipe recipes/fashion_mnist.py \
+           --plan saved_plans/fashion_mnist_vgg11.json [--blocks 2,4] [--seeds 3] [--jobs 1]
+
+Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
+run's metrics in benchmarks/results/NAME/; what is there is not run again, and a run that was cut
+off is resumed, so it can be done in pieces. Then it writes table.md and plot.png beside them from
+whatever runs there are. With --jobs 2 two runs share the machine, one core each: speeds are then
+not comparable with those of single runs, and are marked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ORDER = ["backprop", "predsim", "dgl", "sedona"]
+
+
+def train(arguments, results: Path, method: str, blocks: int, seed: int) -> None:
+    """One run, unless its metrics are there."""
+    name = f"{method}_k{blocks}_seed{seed}"
+    target, workdir = results / f"{name}.json", Path("runs/compare") / results.name / name
+    if target.exists():
+        return
+    command = [sys.executable, "-m", "sedona_tf.train", "--recipe", arguments.recipe]
+    command += [f"--recipe.seed={seed}", f"--method={method}", f"--blocks={blocks}"]
+    command += [f"--workdir={workdir}", f"--recipe.train.schedule={arguments.schedule}"]
+    command += ["--plan", arguments.plan] if method == "sedona" else []
+    command += ["--resume"] if (workdir / "recipe.json").exists() else []
+    environment = dict(os.environ)
+    if arguments.jobs > 1:
+        environment |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    metrics["jobs_at_once"] = arguments.jobs
+    metrics["command"] = " ".join(["python", *command[1:]])
+    target.write_text(json.dumps(metrics, indent=1) + "\n")
+    shutil.rmtree(workdir)
+    print(f"{name}: test error {metrics['test']['errors']['head']:.4f}", flush=True)
+
+
+def summarise(results: Path) -> list[dict]:
+    """Mean and standard deviation over seeds of every method and K."""
+    runs = [json.loads(path.read_text()) for path in sorted(results.glob("*_seed*.json"))]
+    rows = []
+    keys = {(run["method"], run["num_blocks"]) for run in runs}
+    for method, blocks in sorted(keys, key=lambda key: (key[1], ORDER.index(key[0]))):
+        group = [r for r in runs if (r["method"], r["num_blocks"]) == (method, blocks)]
+        errors = [100 * run["test"]["errors"]["head"] for run in group]
+        row = {"method": method, "K": blocks, "seeds": len(group), "errors": errors}
+        row["mean"] = statistics.mean(errors)
+        row["sd"] = statistics.stdev(errors) if len(errors) > 1 else None
+        if blocks > 1:
+            best = [100 * run["test"]["errors"]["calibrated_ensembles"][-1] for run in group]
+            row["ensemble"] = statistics.mean(best)
+        row["images_per_second"] = statistics.median(run["images_per_second"] for run in group)
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict]) -> str:
+    """The rows in Markdown."""
+    lines = ["| method | K | seeds | test error, % | all-exit ensemble, % | images/s |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        spread = f" ± {row['sd']:.2f}" if row["sd"] is not None else ""
+        ensemble = f"{row['ensemble']:.2f}" if "ensemble" in row else ""
+        lines.append(
+            f"| {row['method']} | {row['K']} | {row['seeds']} | {row['mean']:.2f}{spread} "
+            f"| {ensemble} | {row['images_per_second']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Every run as a dot, the mean as a bar."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.6), layout="constrained")
+    axes = figure.subplots()
+    for position, row in enumerate(rows):
+        axes.plot([position - 0.25, position + 0.25], [row["mean"]] * 2, color="black", lw=2)
+        axes.plot([position] * len(row["errors"]), row["errors"], "o", alpha=0.7)
+    axes.set_xticks(range(len(rows)), [f"{row['method']}\nK = {row['K']}" for row in rows])
+    axes.set_ylabel("test error, %")
+    axes.grid(axis="y", alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """Runs what is missing, then writes table and plot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="recipes/fashion_mnist.py")
+    parser.add_argument("--plan", default="saved_plans/fashion_mnist_vgg11.json")
+    parser.add_argument("--blocks", default="2,4")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--schedule", default="lockstep")
+    parser.add_argument("--only_summary", action="store_true")
+    arguments = parser.parse_args()
+    results = HERE / "results" / Path(arguments.recipe).stem
+    results.mkdir(parents=True, exist_ok=True)
+    if not arguments.only_summary:
+        jobs = [
+            (method, blocks, seed)
+            for seed in range(arguments.seeds)
+            for method, blocks in [
+                ("backprop", 1),
+                *((m, int(k)) for k in arguments.blocks.split(",") for m in ORDER[:0:-1]),
+            ]
+        ]
+        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+            list(pool.map(lambda job: train(arguments, results, *job), jobs))
+    rows = summarise(results)
+    (results / "table.md").write_text(table(rows))
+    plot(rows, results / "plot.png")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
