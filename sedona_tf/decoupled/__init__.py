@@ -2,10 +2,12 @@
 
 from sedona_tf.decoupled.block import Block
 from sedona_tf.decoupled.block_optimizer import BlockOptimizer
+from sedona_tf.decoupled.cluster import connect
 from sedona_tf.decoupled.ensemble import Ensemble, evaluate_exits
 from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.model import SCHEDULES, DecoupledModel, decouple
 from sedona_tf.decoupled.placement import assign_devices
+from sedona_tf.decoupled.watchdog import Watchdog, guarded
 
 __all__ = [
     "SCHEDULES",
@@ -14,7 +16,10 @@ __all__ = [
     "DecoupledModel",
     "Ensemble",
     "Evaluation",
+    "Watchdog",
     "assign_devices",
+    "connect",
     "decouple",
     "evaluate_exits",
+    "guarded",
 ]

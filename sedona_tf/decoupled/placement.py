@@ -21,7 +21,8 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
     """The device of each block; neighbouring blocks share one where there are fewer devices.
 
     Args:
-        devices: `"auto"`: all GPUs if there is one, else all logical CPUs; or names.
+        devices: `"auto"`: all GPUs if there is one, else all logical CPUs, of the workers if this
+            process is connected to any (see `connect`); or names.
         num_blocks: K.
 
     Returns:
@@ -34,13 +35,13 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
         >>> assign_devices(["CPU:0"], 2)
         ['CPU:0', 'CPU:0']
     """
-    known = {device.name for device in tf.config.list_logical_devices()}
+    known = [device.name for device in tf.config.list_logical_devices()]
     if isinstance(devices, str):
         if devices != "auto":
             devices = devices.split(",")
         else:
-            kinds = ("GPU", "CPU")
-            found = [[d.name for d in tf.config.list_logical_devices(kind)] for kind in kinds]
+            on = [name for name in known if name.startswith("/job:worker/")] or known
+            found = [[name for name in on if f":{kind}:" in name] for kind in ("GPU", "CPU")]
             devices = found[0] or found[1]
     devices = [name.strip() for name in devices]
     if not devices or not all(devices):

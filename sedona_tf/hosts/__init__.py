@@ -1,0 +1,9 @@
+"""Hosts that share a training: their addresses, and who may reach TensorFlow's port on them.
+
+Nothing in here imports TensorFlow.
+"""
+
+from sedona_tf.hosts.addresses import Silence, parse_addresses, probe, silent
+from sedona_tf.hosts.fence import ANY, fence, own_address
+
+__all__ = ["ANY", "Silence", "fence", "own_address", "parse_addresses", "probe", "silent"]

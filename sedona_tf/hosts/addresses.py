@@ -1,0 +1,103 @@
+"""Addresses of workers, and whether a worker answers there.
+
+A TCP connection proves little: the kernel accepts it on behalf of a process that is stopped, and a
+tunnel on behalf of one that is gone. TensorFlow's runtime speaks gRPC, that is HTTP/2, whose server
+must open with a SETTINGS frame; only a living process sends it.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import socket
+import time
+from collections.abc import Sequence
+
+from sedona_tf.errors import UserError
+
+__all__ = ["Silence", "parse_addresses", "probe", "silent"]
+
+# RFC 9113: the client's preface and an empty SETTINGS frame (length 0, type 4, stream 0).
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4
+
+
+class Silence(Exception):
+    """Nobody answers as a worker would; the message says in a few words what happened instead."""
+
+
+def parse_addresses(cluster: str) -> list[str]:
+    """Splits `host1:port,host2:port`.
+
+    Args:
+        cluster: addresses of the workers, task 0 first.
+
+    Returns:
+        One `host:port` a worker.
+
+    Raises:
+        UserError: if an address is not `host:port` with a port from 1 to 65535, or comes twice.
+
+    Example:
+        >>> parse_addresses("10.0.0.1:2222, 10.0.0.2:2222")
+        ['10.0.0.1:2222', '10.0.0.2:2222']
+    """
+    addresses = [address.strip() for address in cluster.split(",")]
+    for index, address in enumerate(addresses):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise UserError(f"cluster must be host:port,host:port,... Received: '{cluster}'")
+        if address in addresses[:index]:
+            raise UserError(f"cluster names {address} twice. Received: '{cluster}'")
+    return addresses
+
+
+def probe(address: str, timeout: float) -> str:
+    """Waits until whoever listens at an address greets as a gRPC server.
+
+    Args:
+        address: `host:port`.
+        timeout: seconds.
+
+    Returns:
+        The address of this host, without port, from which it was reached.
+
+    Raises:
+        Silence: if no greeting came in time.
+    """
+    deadline = time.monotonic() + timeout
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
+            connection.sendall(_PREFACE)
+            greeting = b""
+            while len(greeting) < 9:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                received = connection.recv(9 - len(greeting))
+                if not received:
+                    raise Silence("it closes the connection")
+                greeting += received
+            if greeting[3] != _SETTINGS:
+                raise Silence("what listens there is not a worker")
+            return connection.getsockname()[0]
+    except TimeoutError as error:
+        raise Silence(f"no answer within {timeout:g} s") from error
+    except OSError as error:
+        raise Silence((error.strerror or str(error)).lower()) from error
+
+
+def silent(addresses: Sequence[str], timeout: float) -> dict[str, str]:
+    """Probes all addresses at once.
+
+    Args:
+        addresses: `host:port` each.
+        timeout: seconds.
+
+    Returns:
+        Address to what happened, for each that does not answer.
+    """
+    if not addresses:
+        return {}
+    with concurrent.futures.ThreadPoolExecutor(len(addresses)) as pool:
+        asked = {address: pool.submit(probe, address, timeout) for address in addresses}
+    found = {address: answer.exception() for address, answer in asked.items()}
+    return {address: str(error) for address, error in found.items() if error is not None}

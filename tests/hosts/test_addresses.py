@@ -1,0 +1,73 @@
+"""Addresses, and telling a living gRPC server from whatever else accepts a connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+
+import pytest
+
+from sedona_tf.errors import UserError
+from sedona_tf.hosts import Silence, parse_addresses, probe, silent
+
+
+@contextlib.contextmanager
+def listener(answer: bytes | None):
+    """The address of a server that answers each connection with some bytes; None: accepts none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while answer is not None:
+                    connection, _ = server.accept()
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+def test_an_http2_greeting_is_an_answer():
+    with listener(SETTINGS) as address:
+        assert probe(address, 2.0) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (None, "no answer within 0.5 s"),  # as a stopped process: its kernel accepts
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is not a worker"),
+        (b"", "closes the connection|connection reset"),
+    ],
+)
+def test_other_listeners_are_no_workers(answer, words):
+    began = time.monotonic()
+    with listener(answer) as address, pytest.raises(Silence, match=words):
+        probe(address, 0.5)
+    assert time.monotonic() - began < 2.0
+
+
+def test_silent_names_those_that_do_not_answer():
+    with listener(SETTINGS) as good, listener(None) as stopped, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        refused = f"127.0.0.1:{closed.getsockname()[1]}"
+        lost = silent([good, stopped, refused], 0.5)
+    assert lost == {stopped: "no answer within 0.5 s", refused: "connection refused"}
+    assert silent([], 0.5) == {}
+
+
+@pytest.mark.parametrize("cluster", ["", "host", "host:", ":1", "host:0", "host:65536", "a:1,,b:2"])
+def test_malformed_addresses(cluster):
+    with pytest.raises(UserError, match="must be host:port,host:port"):
+        parse_addresses(cluster)
+
+
+def test_an_address_comes_once():
+    with pytest.raises(UserError, match="a:1 twice"):
+        parse_addresses("a:1,b:1,a:1")
