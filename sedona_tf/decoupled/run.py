@@ -103,6 +103,8 @@ def run_training(
         data = _data(recipe)
         backbone = _backbone(recipe, data)
         decoupling = _decoupling(method, plan, backbone, num_blocks)
+        if resume and (workdir / "decoupling.json").exists():
+            _require_same(decoupling, Decoupling.load(workdir / "decoupling.json"), workdir)
         smoothing = 0.0 if method == "predsim" else recipe.train.label_smoothing
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data, smoothing), data, {})
         store = CheckpointStore(workdir / "checkpoints")
@@ -207,6 +209,16 @@ def _decoupling(method: str, plan: str | None, backbone: Backbone, num_blocks: i
     return baseline(method, backbone, num_blocks)
 
 
+def _require_same(wanted: Decoupling, found: Decoupling, workdir: Path) -> None:
+    """Refuses to resume a run with another decoupling than its own."""
+    if (wanted.cut_after, wanted.auxiliary) != (found.cut_after, found.auxiliary):
+        raise UserError(
+            f"{workdir} holds a run of {found.num_blocks} blocks cut after "
+            f"{list(found.cut_after)} with other auxiliary nets or cuts than asked for; resume "
+            "with the same method, plan and number of blocks."
+        )
+
+
 def _model(
     recipe: ml_collections.ConfigDict,
     backbone: Backbone,
@@ -224,6 +236,9 @@ def _model(
     )
     optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
     model.compile(optimizer, CrossEntropy(smoothing), metrics=["accuracy"])
+    # Metrics make their variables on first use; a checkpoint holds them.
+    model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, data.num_classes)))
+    model.reset_metrics()
     if decoupling.num_blocks == 1:
         model.optimizer.build(model.trainable_variables)
     elif settings.schedule == "pipelined":
