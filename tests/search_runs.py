@@ -1,4 +1,4 @@
-"""The search command in processes of its own: the smallest run that has every part."""
+"""Commands in processes of their own, and the smallest search that has every part."""
 
 from __future__ import annotations
 
@@ -32,10 +32,17 @@ ENVIRONMENT = {
 }
 
 
-def search(*arguments: str, timeout: float = 600, **options) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end; options as of `subprocess.run`."""
+def search(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
+    """Runs the search to its end; see `command`."""
+    return command("search", *arguments, **options)
+
+
+def command(
+    name: str, *arguments: str, timeout: float = 600, **options
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end; options as of `subprocess.run`."""
     return subprocess.run(
-        [sys.executable, "-m", "sedona_tf.search", *arguments],
+        [sys.executable, "-m", f"sedona_tf.{name}", *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -48,13 +55,14 @@ def search(*arguments: str, timeout: float = 600, **options) -> subprocess.Compl
 class Running:
     """The command in the background; killed on leaving the `with` block."""
 
-    def __init__(self, workdir: Path, *arguments: str) -> None:
+    def __init__(self, workdir: Path, *arguments: str, command: str = "search") -> None:
         self.workdir = workdir
+        self.module = f"sedona_tf.{command}"
         self.arguments = [f"--workdir={workdir}", *arguments]
 
     def __enter__(self) -> Running:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sedona_tf.search", *self.arguments],
+            [sys.executable, "-m", self.module, *self.arguments],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

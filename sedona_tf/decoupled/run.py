@@ -292,8 +292,13 @@ class EpochLog(StepCallback):
     def __init__(self, start: int, run: Run) -> None:
         super().__init__(PHASE, start)
         self.run = run
+        self.metrics = [(v, v.numpy()) for m in run.model.metrics for v in m.variables]
         self.seconds = 0.0
         self.timed = 0
+
+    def on_epoch_begin(self, epoch, logs=None) -> None:
+        for variable, value in self.metrics:  # `fit` has just reset what a checkpoint had set
+            variable.assign(value)
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
         self.began = time.perf_counter()
