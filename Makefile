@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(BIN)/python -m sedona_tf.search --recipe recipes/digits.py --workdir runs/digits
 
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -99,7 +99,7 @@ def child(arguments) -> None:
         [tf.config.LogicalDeviceConfiguration()] * len(devices),
     )
     if settings.get("workers"):
-        from sedona_tf.hosts import connect
+        from sedona_tf.decoupled.cluster import connect
 
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)
@@ -116,7 +116,10 @@ def child(arguments) -> None:
     labels = tf.random.stateless_uniform((arguments.batch,), (0, 2), maxval=10, dtype=tf.int32)
 
     def fit(steps: int) -> float:
-        data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps)
+        # Autotuning would sleep at the end of the data, up to as long as the whole run.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps).with_options(options)
         start = time.perf_counter()
         model.fit(data, verbose=0, shuffle=False)
         return time.perf_counter() - start

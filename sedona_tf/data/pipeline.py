@@ -18,6 +18,13 @@ __all__ = ["SearchData", "TrainingData"]
 _TRAINING, _INNER, _OUTER = 0, 1, 2  # streams of random numbers
 
 
+def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Without TensorFlow's autotuning: its thread sleeps up to a minute when a data set ends."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 class TrainingData:
     """A source in two parts, one to train on and one held out, as batches.
 
@@ -122,7 +129,7 @@ class TrainingData:
 
     def _once(self, images: tf.Tensor, labels: tf.Tensor, batch_size: int) -> tf.data.Dataset:
         dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
-        return dataset.map(lambda x, y: (self.normalization(x), y)).prefetch(1)
+        return _untuned(dataset.map(lambda x, y: (self.normalization(x), y)).prefetch(1))
 
     def _training_batch(
         self, stream: int, step: tf.Tensor, batches: int
@@ -158,8 +165,8 @@ class TrainingData:
         if steps < 1:
             raise UserError(f"steps must be positive. Received: {steps}.")
         dataset = tf.data.Dataset.range(start_step, start_step + steps)
-        dataset = dataset.map(element, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return dataset.prefetch(2)
+        dataset = dataset.map(element, num_parallel_calls=2, deterministic=True)
+        return _untuned(dataset.prefetch(2))
 
 
 class SearchData(TrainingData):
