@@ -1,6 +1,6 @@
 """Run by test_cluster.py: trains on workers, in a process of its own.
 
-Usage: chief.py equal CLUSTER; chief.py train CLUSTER SCHEDULE LIMIT
+Usage: chief.py equal CLUSTER OWN_HOST; chief.py train CLUSTER SCHEDULE LIMIT
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def train(devices, schedule: str) -> tuple[keras.Model, list[np.ndarray]]:
     return model, [*(each.numpy() for each in variables), model.predict(images, verbose=0)]
 
 
-def equal(cluster: str) -> None:
+def equal(cluster: str, host: str) -> None:
     """Workers end with the bits of two local devices, under both schedules."""
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
@@ -55,8 +55,8 @@ def equal(cluster: str) -> None:
     with socket.socket() as free:
         free.bind(("", 0))
         port = free.getsockname()[1]
-    devices = connect(cluster, address=f"127.0.0.1:{port}")
-    assert list(silent([f"127.0.0.1:{port}", f"127.0.0.2:{port}"], 1.0)) == [f"127.0.0.2:{port}"]
+    devices = connect(cluster, address=f"{host}:{port}")
+    assert list(silent([f"{host}:{port}", f"127.0.0.9:{port}"], 1.0)) == [f"127.0.0.9:{port}"]
     with contextlib.suppress(UserError):
         connect(cluster)
         raise AssertionError("connected twice")

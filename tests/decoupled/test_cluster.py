@@ -6,6 +6,7 @@ A cluster belongs to a process, so workers and the training are processes of the
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,10 +83,27 @@ def workers(start):
 
 def test_workers_end_with_the_bits_of_local_devices(start, workers):
     """No tolerance: the same kernels run on the same machine, and sums keep their order."""
-    chief = start(str(CHIEF), "equal", f"{workers[0][1]},{workers[1][1]}")
+    chief = start(str(CHIEF), "equal", f"{workers[0][1]},{workers[1][1]}", "127.0.0.1")
     for schedule in ("lockstep", "pipelined"):
         assert chief.wait_for(schedule) == f"{schedule} equal"
     assert chief.process.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_two_hosts_end_with_the_bits_of_local_devices(tmp_path):
+    """Each has a localhost of its own; needs the right to make network namespaces."""
+    isolate = ["unshare", "-Urnpf", "--mount-proc", "--kill-child"]
+    tools = shutil.which("ip") and shutil.which("unshare")
+    if not tools or subprocess.run([*isolate, "true"]).returncode:
+        pytest.skip("no network namespaces here")
+    script = str(CHIEF.with_name("two_hosts.sh"))
+    result = subprocess.run(
+        [*isolate, "sh", script, sys.executable, str(CHIEF), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.stdout.splitlines() == ["lockstep equal", "pipelined equal"], result.stderr
 
 
 @pytest.mark.parametrize(
