@@ -5,13 +5,16 @@ Examples:
   python -m sedona_tf.train --recipe recipes/digits.py --method backprop
   python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 4 --devices CPU:0,CPU:1
   python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 2 --resume
+  python -m sedona_tf.train --recipe recipes/imagenet.py --method dgl --blocks 4 --dry_run
 
 Writes checkpoints, metrics.json, curves.png, the resolved recipe, the decoupling and TensorBoard
-logs into the workdir.
+logs into the workdir. With --dry_run it reads and writes nothing: it builds all, takes a few steps
+on noise and prints what each block costs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -42,6 +45,16 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "devices", "auto", "names separated by commas, such as CPU:0,CPU:1; auto: all there are."
     )
+    flags.DEFINE_string(
+        "cluster",
+        None,
+        "workers (python -m sedona_tf.worker) that hold the blocks, such as host1:2222,host2:2222; "
+        "in place of --devices. See docs/devices.md.",
+    )
+    flags.DEFINE_bool("dry_run", False, "take a few steps on noise and print the costs.")
+    flags.DEFINE_integer(
+        "dry_run_batch", 8, "images a step of --dry_run, at most the recipe's.", lower_bound=1
+    )
 
 
 def main() -> None:
@@ -57,6 +70,7 @@ def main() -> None:
     print("starting TensorFlow", flush=True)
     import tensorflow as tf
 
+    from sedona_tf.decoupled.dry_run import dry_run
     from sedona_tf.decoupled.run import run_training
     from sedona_tf.reporting.evaluation_table import evaluation_table
 
@@ -64,16 +78,17 @@ def main() -> None:
         tf.config.list_physical_devices("CPU")[0],
         [tf.config.LogicalDeviceConfiguration()] * min(processors, 64),
     )
+    settings = {
+        "method": method,
+        "plan": flags.FLAGS.plan,
+        "num_blocks": blocks,
+        "devices": devices,
+    }
+    if flags.FLAGS.dry_run:
+        print(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
+        return
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_{method}_k{blocks}")
-    evaluation = run_training(
-        recipe,
-        workdir,
-        method=method,
-        plan=flags.FLAGS.plan,
-        num_blocks=blocks,
-        devices=devices,
-        resume=flags.FLAGS.resume,
-    )
+    evaluation = run_training(recipe, workdir, **settings, resume=flags.FLAGS.resume)
     print(evaluation_table(evaluation, "test"))
     print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}")
 

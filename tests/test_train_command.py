@@ -106,6 +106,7 @@ def test_killed_and_stopped_ends_as_the_uninterrupted_run(trained, tmp_path):
         (["--method=backprop", "--plan=saved_plans/fashion_mnist_vgg11.json"], "takes no plan"),
         (["--method=dgl", "--blocks=9"], "between 1 and 8"),
         (["--method=dgl", "--devices=GPU:7"], "GPU:7"),
+        (["--method=dgl", "--cluster=127.0.0.1:1"], "127.0.0.1:1"),
         (["--method=dgl", "--recipe.train.schedule=lock_step"], "lockstep"),
         (["--method=dgl", "--recipe.train.epochs=0"], "train.epochs"),
     ],
