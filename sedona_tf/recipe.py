@@ -30,6 +30,10 @@ def paper() -> ml_collections.ConfigDict:
     config.data.validation_fraction = 0.4  # of train, for the outer loss
     config.data.pad = 4  # pixels around a random crop
     config.data.flip = True  # random left-right flips
+    config.data.dry_run = ml_collections.ConfigDict()  # what `train --dry_run` takes the data for
+    config.data.dry_run.images = 50_000  # of the training split
+    config.data.dry_run.shape = (32, 32, 3)
+    config.data.dry_run.classes = 10
 
     config.backbone = ml_collections.ConfigDict()
     config.backbone.name = "resnet50"
@@ -93,8 +97,11 @@ def with_variant(
     if variant == "smoke":
         few = {"search__pretraining_steps": 4, "search__steps": 3, "search__snapshots": 3}
         for name, value in {**few, "train__epochs": 1, **smoke}.items():
-            section, field = name.split("__")
-            config[section][field] = value
+            *sections, field = name.split("__")
+            inner = config
+            for section in sections:
+                inner = inner[section]
+            inner[field] = value
     elif variant:
         raise ValueError(f"unknown variant '{variant}'. Allowed: smoke.")
     return config

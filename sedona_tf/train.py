@@ -70,6 +70,7 @@ def main() -> None:
     print("starting TensorFlow", flush=True)
     import tensorflow as tf
 
+    from sedona_tf.decoupled import connect, guarded
     from sedona_tf.decoupled.dry_run import dry_run
     from sedona_tf.decoupled.run import run_training
     from sedona_tf.reporting.evaluation_table import evaluation_table
@@ -88,7 +89,14 @@ def main() -> None:
         print(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
         return
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_{method}_k{blocks}")
-    evaluation = run_training(recipe, workdir, **settings, resume=flags.FLAGS.resume)
+    with contextlib.ExitStack() as stack:
+        callbacks = []
+        if flags.FLAGS.cluster:
+            settings["devices"] = connect(flags.FLAGS.cluster)
+            callbacks.append(stack.enter_context(guarded(flags.FLAGS.cluster)))
+        evaluation = run_training(
+            recipe, workdir, **settings, resume=flags.FLAGS.resume, extra_callbacks=callbacks
+        )
     print(evaluation_table(evaluation, "test"))
     print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}")
 

@@ -28,6 +28,18 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
     return workdir, result.stdout
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, str]:
+    """The folder and the output of one uninterrupted run of the train command, in two blocks."""
+    from search_runs import command
+    from train_runs import METHOD, TRAIN
+
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    result = command("train", *TRAIN, *METHOD, f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr
+    return workdir, result.stdout
+
+
 @pytest.fixture
 def float64():
     """Builds everything in float64 for the duration of a test."""

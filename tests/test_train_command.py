@@ -3,42 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
-from search_runs import DIGITS, Running, command, refused
-
-from sedona_tf.arrays import read_arrays
-
-TRAIN = [
-    f"--recipe={DIGITS}",
-    "--recipe.train.epochs=3",
-    "--recipe.train.batch_size=32",
-    "--recipe.train.checkpoint_every=7",
-    "--recipe.data.limit=600",
-]
-METHOD = ["--method=dgl", "--blocks=2"]
-
-
-def last_state(workdir):
-    """The newest checkpoint's arrays; of the history, all that is not a time."""
-    arrays = read_arrays(sorted((workdir / "checkpoints").glob("*.npz"))[-1])
-    history = json.loads(arrays.pop("history").tobytes())
-    history.pop("step_seconds")
-    return arrays, history
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of two blocks from start to end."""
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    result = command("train", *TRAIN, *METHOD, f"--workdir={workdir}")
-    assert result.returncode == 0, result.stderr
-    return workdir, result.stdout
+from search_runs import DIGITS, command, refused
+from train_runs import METHOD, TRAIN, last_state
 
 
 def test_writes_what_it_promises(trained):
@@ -68,50 +38,17 @@ def test_evaluate_finds_the_same_errors_in_a_new_process(trained):
     np.testing.assert_allclose(evaluation["temperatures"], expected, rtol=1e-4)
 
 
-def test_killed_and_stopped_ends_as_the_uninterrupted_run(trained, tmp_path):
-    """SIGKILL twice and SIGTERM once, each followed by --resume; buffers are part of the state."""
-    workdir, rng = tmp_path / "run", random.Random(0)
-    arguments = [*TRAIN, *METHOD]
-    for number, extra in ((signal.SIGKILL, []), (signal.SIGKILL, ["--resume"])):
-        start = time.time()
-        with Running(workdir, *arguments, *extra, command="train") as run:
-            run.wait_for("checkpoints/*", newer_than=start)
-            time.sleep(rng.uniform(0, 0.2))
-            assert run.end(number)[0] == -number
-    start = time.time()
-    with Running(workdir, *arguments, "--resume", command="train") as run:
-        run.wait_for("logs/train/*", newer_than=start)
-        code, line = run.end(signal.SIGTERM)
-    assert code == 128 + signal.SIGTERM, line
-    assert line.startswith("stopped: checkpoint saved at training step")
-    resumed = command("train", *arguments, f"--workdir={workdir}", "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    (state, history), (expected, expected_history) = map(last_state, (workdir, trained[0]))
-    assert history == expected_history
-    assert state.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_array_equal(state[name], value, err_msg=name)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--method=sedna"], "sedona"),
-        (["--method=sedona"], "needs a plan"),
+        (["--method=dgl", "--dry_run_batch=0"], "dry_run_batch"),
         (["--method=sedona", "--plan=nowhere.json"], "nowhere.json"),
-        (
-            ["--method=sedona", "--plan=saved_plans/fashion_mnist_vgg11.json"],
-            "another architecture",
-        ),
-        (["--method=backprop", "--plan=saved_plans/fashion_mnist_vgg11.json"], "takes no plan"),
-        (["--method=dgl", "--blocks=9"], "between 1 and 8"),
         (["--method=dgl", "--devices=GPU:7"], "GPU:7"),
-        (["--method=dgl", "--cluster=127.0.0.1:1"], "127.0.0.1:1"),
-        (["--method=dgl", "--recipe.train.schedule=lock_step"], "lockstep"),
-        (["--method=dgl", "--recipe.train.epochs=0"], "train.epochs"),
     ],
 )
 def test_refuses(arguments, message, tmp_path):
+    """The rest of what is refused is in decoupled/test_run.py, in one process."""
     workdir = tmp_path / "run"
     refused(command("train", *TRAIN, *arguments, f"--workdir={workdir}"), message)
     assert not (workdir / "recipe.json").exists()
@@ -122,16 +59,29 @@ def test_refuses_folders(trained, tmp_path):
     shutil.copytree(trained[0], workdir)
     at = f"--workdir={workdir}"
     refused(command("train", *TRAIN, *METHOD, at), "--resume or another")
-    refused(command("train", *TRAIN, "--method=dgl", "--blocks=3", at, "--resume"), "same method")
+    refused(command("train", *TRAIN, "--method=dgl", "--blocks=3", at, "--resume"), "--blocks")
     for path in (workdir / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     refused(command("evaluate", at), "is damaged")
-    (workdir / "decoupling.json").write_text("{")
-    refused(command("evaluate", at), "decoupling.json")
-    (workdir / "recipe.json").write_text("{")
-    refused(command("evaluate", at), "recipe.json")
 
 
 def test_divergence_names_metric_and_step(tmp_path):
-    arguments = [*TRAIN, *METHOD, "--recipe.train.learning_rate=1e30", f"--workdir={tmp_path}"]
+    arguments = [*TRAIN, *METHOD, "--recipe.train.learning_rate=1e6", f"--workdir={tmp_path}"]
     refused(command("train", *arguments), "loss is nan at training step")
+
+
+def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
+    workdir = tmp_path / "run"
+    result = command(
+        "train",
+        f"--recipe={DIGITS}",
+        *METHOD,
+        "--recipe.data.source=nowhere",
+        f"--workdir={workdir}",
+        "--dry_run",
+        "--dry_run_batch=3",
+    )
+    assert result.returncode == 0, result.stderr
+    for words in ("mlp_sr", "(head)", "at batch 3", "Estimate", "1,294 images"):
+        assert words in result.stdout
+    assert not workdir.exists()

@@ -17,26 +17,29 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf import data as data_lib
-from sedona_tf.auxiliary import CrossEntropy
-from sedona_tf.backbones import Backbone, build
+from sedona_tf.backbones import Backbone
 from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, StepCallback, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.decoupled.build import (
+    METHODS,
+    build_backbone,
+    build_decoupling,
+    build_model,
+    resolve,
+)
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.evaluation import Evaluation
-from sedona_tf.decoupled.model import DecoupledModel, decouple
-from sedona_tf.decoupled.momentum_sgd import MomentumSGD
-from sedona_tf.decoupled.pipeline import Batch
+from sedona_tf.decoupled.folder import read_recipe, require_same_run, write_description
+from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.decoupled.state import capture, restore
-from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
-from sedona_tf.plans import Decoupling, baseline, load_decoupling, uniform
-from sedona_tf.recipe import check_train
+from sedona_tf.plans import Decoupling
 from sedona_tf.reporting.curves import training_curves
 
 __all__ = ["METHODS", "Run", "load_run", "run_training"]
 
-METHODS = ("sedona", "backprop", "dgl", "predsim")
 PHASE = "training"
 
 
@@ -91,37 +94,38 @@ def run_training(
         UserError: for anything wrong with what was given.
         Interrupted: by a signal.
     """
-    check_train(recipe.train)
-    if method not in METHODS:
-        raise UserError(unknown_name("method", method, METHODS))
-    if resume and not (workdir / "recipe.json").exists():
+    recipe = resolve(recipe, method)
+    description = workdir / "recipe.json"
+    if resume and not description.exists():
         raise UserError(f"{workdir} does not hold a run; there is nothing to resume.")
     with StopRequest() as request, locked(workdir):
-        if (workdir / "recipe.json").exists() and not resume:
+        if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
-        _start(recipe)
-        data = _data(recipe)
-        backbone = _backbone(recipe, data)
-        decoupling = _decoupling(method, plan, backbone, num_blocks)
-        if resume and (workdir / "decoupling.json").exists():
-            _require_same(decoupling, Decoupling.load(workdir / "decoupling.json"), workdir)
-        smoothing = 0.0 if method == "predsim" else recipe.train.label_smoothing
-        run = Run(recipe, _model(recipe, backbone, decoupling, devices, data, smoothing), data, {})
+        keras.utils.set_random_seed(recipe.seed)
+        if recipe.deterministic:
+            tf.config.experimental.enable_op_determinism()
         store = CheckpointStore(workdir / "checkpoints")
         for folder in (workdir, store.folder):
             remove_partial(folder)
         saved = store.read() if resume else None
-        if resume and saved is None:
+        data = _data(recipe)
+        backbone = build_backbone(recipe, data.input_shape, data.num_classes)
+        decoupling = build_decoupling(method, plan, backbone, num_blocks)
+        steps, start = recipe.train.epochs * data.steps_per_epoch, 0
+        if saved:
+            require_same_run(workdir, recipe, decoupling)
+            start = saved[0].step
+            if start > steps:
+                raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
+        elif resume:
             print("there is no checkpoint yet: starting from the beginning", flush=True)
-        start = 0
+        run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
         if saved:
             restore(saved[1], run.model, run.history)
-            start = saved[0].step
-        with atomic_write(workdir / "recipe.json") as file:
-            file.write(recipe.to_json(indent=2).encode())
-        decoupling.save(workdir / "decoupling.json")
+            del saved  # a copy of the weights
+        write_description(workdir, recipe, decoupling)
         with request.deferred(), log_errors(workdir / "logs"):
-            _fit(run, start, workdir, store, request, extra_callbacks)
+            _fit(run, start, steps, workdir, store, request, extra_callbacks)
         return _measure(run, workdir, method)
 
 
@@ -131,35 +135,16 @@ def load_run(workdir: Path) -> Run:
     Raises:
         UserError: if the folder holds no run, or one of its files is damaged.
     """
-    try:
-        text = (workdir / "recipe.json").read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{workdir} does not hold a run: {error.strerror or error}.") from error
-    try:
-        recipe = ml_collections.ConfigDict(json.loads(text))
-        keras.config.set_dtype_policy(recipe.train.precision)
-        data = _data(recipe)
-        backbone = _backbone(recipe, data)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{workdir / 'recipe.json'} is damaged: {reason}") from error
+    recipe = read_recipe(workdir)
+    data = _data(recipe)
+    backbone = build_backbone(recipe, data.input_shape, data.num_classes)
     decoupling = Decoupling.load(workdir / "decoupling.json", backbone)
-    model = _model(recipe, backbone, decoupling, "auto", data, recipe.train.label_smoothing)
     saved = CheckpointStore(workdir / "checkpoints").read()
     if saved is None:
         raise UserError(f"{workdir} holds no checkpoint; it has not trained yet.")
-    history: dict[str, list] = {}
-    restore(saved[1], model, history)
-    return Run(recipe, model, data, history)
-
-
-def _start(recipe: ml_collections.ConfigDict) -> None:
-    keras.utils.set_random_seed(recipe.seed)
-    keras.config.set_dtype_policy(recipe.train.precision)
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    run = Run(recipe, _model(recipe, backbone, decoupling, "auto", data), data, {})
+    restore(saved[1], run.model, run.history)
+    return run
 
 
 def _data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
@@ -186,77 +171,28 @@ def _data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
     )
 
 
-def _backbone(recipe: ml_collections.ConfigDict, data: data_lib.TrainingData) -> Backbone:
-    settings = recipe.backbone
-    return build(
-        settings.name,
-        data.input_shape,
-        data.num_classes,
-        width=settings.width,
-        stem=settings.stem,
-    )
-
-
-def _decoupling(method: str, plan: str | None, backbone: Backbone, num_blocks: int) -> Decoupling:
-    if method == "sedona":
-        if plan is None:
-            raise UserError("method 'sedona' needs a plan: pass --plan.")
-        return load_decoupling(plan, backbone, num_blocks)
-    if plan is not None:
-        raise UserError(f"method '{method}' takes no plan; leave --plan out.")
-    if method == "backprop":
-        return uniform(backbone, 1, {})
-    return baseline(method, backbone, num_blocks)
-
-
-def _require_same(wanted: Decoupling, found: Decoupling, workdir: Path) -> None:
-    """Refuses to resume a run with another decoupling than its own."""
-    if (wanted.cut_after, wanted.auxiliary) != (found.cut_after, found.auxiliary):
-        raise UserError(
-            f"{workdir} holds a run of {found.num_blocks} blocks cut after "
-            f"{list(found.cut_after)} with other auxiliary nets or cuts than asked for; resume "
-            "with the same method, plan and number of blocks."
-        )
-
-
 def _model(
     recipe: ml_collections.ConfigDict,
     backbone: Backbone,
     decoupling: Decoupling,
     devices: str | Sequence[str],
     data: data_lib.TrainingData,
-    smoothing: float,
 ) -> DecoupledModel:
-    settings = recipe.train
-    model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
-    rate = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate,
-        settings.epochs * data.steps_per_epoch,
-        alpha=settings.final_learning_rate / settings.learning_rate,
-    )
-    optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
-    model.compile(optimizer, CrossEntropy(smoothing), metrics=["accuracy"])
-    # Metrics make their variables on first use; a checkpoint holds them.
-    model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, data.num_classes)))
-    model.reset_metrics()
-    if decoupling.num_blocks == 1:
-        model.optimizer.build(model.trainable_variables)
-    elif settings.schedule == "pipelined":
-        images, labels = data.training(0, 1).element_spec
-        model.prepare(Batch(images, labels, ()))
-    return model
+    steps = recipe.train.epochs * data.steps_per_epoch
+    batch = data.training(0, 1).element_spec
+    return build_model(recipe, backbone, decoupling, devices, batch, steps)
 
 
 def _fit(
     run: Run,
     start: int,
+    steps: int,
     workdir: Path,
     store: CheckpointStore,
     request: StopRequest,
     extra: Sequence[keras.callbacks.Callback],
 ) -> None:
     model, data, settings = run.model, run.data, run.recipe.train
-    steps = settings.epochs * data.steps_per_epoch
     log = EpochLog(start, run)
     saver = Checkpoint(
         PHASE,
@@ -282,6 +218,7 @@ def _fit(
             )
         finally:
             progress.close()
+    model.drain()  # `fit` does, unless the run was ended after its very last step
     store.write(Position(PHASE, steps), capture(model, run.history))
     saver.stop_if_asked(steps)
 

@@ -1,0 +1,118 @@
+"""From a recipe and a method to a compiled model: what training, reloading and a dry run share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from sedona_tf.auxiliary import CrossEntropy
+from sedona_tf.backbones import Backbone, build
+from sedona_tf.decoupled.model import DecoupledModel, decouple
+from sedona_tf.decoupled.momentum_sgd import MomentumSGD
+from sedona_tf.decoupled.pipeline import Batch
+from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.plans import Decoupling, baseline, load_decoupling, uniform
+from sedona_tf.recipe import check_train
+
+__all__ = ["METHODS", "TRAINED_AS", "build_backbone", "build_decoupling", "build_model", "resolve"]
+
+METHODS = ("sedona", "backprop", "dgl", "predsim")
+TRAINED_AS = "trained_as"
+"""Key of the method in a decoupling's provenance."""
+
+
+def resolve(recipe: ml_collections.ConfigDict, method: str) -> ml_collections.ConfigDict:
+    """A recipe as a method uses it: PredSim is defined on plain labels, so its smoothing is 0.
+
+    Raises:
+        UserError: if the method is unknown, or a number of the section `train` is out of range.
+    """
+    check_train(recipe.train)
+    if method not in METHODS:
+        raise UserError(unknown_name("method", method, METHODS))
+    recipe = recipe.copy_and_resolve_references()
+    if method == "predsim":
+        recipe.train.label_smoothing = 0.0
+    return recipe
+
+
+def build_backbone(
+    recipe: ml_collections.ConfigDict, input_shape: Sequence[int], num_classes: int
+) -> Backbone:
+    """The recipe's network, for images `input_shape`, `(height, width, channels)`.
+
+    Sets Keras' precision to the recipe's, which everything built afterwards has.
+    """
+    keras.config.set_dtype_policy(recipe.train.precision)
+    settings = recipe.backbone
+    return build(settings.name, input_shape, num_classes, width=settings.width, stem=settings.stem)
+
+
+def build_decoupling(
+    method: str, plan: str | None, backbone: Backbone, num_blocks: int
+) -> Decoupling:
+    """A method's decoupling, with the method in its provenance.
+
+    Args:
+        method: one of `METHODS`.
+        plan: file of a `Plan` or a `Decoupling`; for `"sedona"` alone.
+        backbone: to be cut.
+        num_blocks: K; no matter for backprop.
+
+    Raises:
+        UserError: if the plan is missing, not wanted, or does not fit.
+    """
+    if method == "sedona":
+        if plan is None:
+            raise UserError("method 'sedona' needs a plan: pass --plan.")
+        decoupling = load_decoupling(plan, backbone, num_blocks)
+    elif plan is not None:
+        raise UserError(f"method '{method}' takes no plan; leave --plan out.")
+    elif method == "backprop":
+        decoupling = uniform(backbone, 1, {})
+    else:
+        decoupling = baseline(method, backbone, num_blocks)
+    return dataclasses.replace(decoupling, provenance={**decoupling.provenance, TRAINED_AS: method})
+
+
+def build_model(
+    recipe: ml_collections.ConfigDict,
+    backbone: Backbone,
+    decoupling: Decoupling,
+    devices: str | Sequence[str],
+    batch: tuple[tf.TensorSpec, tf.TensorSpec],
+    steps: int,
+) -> DecoupledModel:
+    """The compiled model, with all the variables that a checkpoint holds.
+
+    Args:
+        recipe: resolved, see `resolve`.
+        backbone, decoupling: what to cut, and where.
+        devices: see `assign_devices`.
+        batch: specifications of training images and labels.
+        steps: length of the cosine learning rate.
+
+    Raises:
+        UserError: if the decoupling is another architecture's or a device does not exist.
+    """
+    settings = recipe.train
+    model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
+    rate = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate,
+        steps,
+        alpha=settings.final_learning_rate / settings.learning_rate,
+    )
+    optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
+    model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
+    # Metrics make their variables on first use; a checkpoint holds them.
+    model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
+    model.reset_metrics()
+    if decoupling.num_blocks == 1:
+        model.optimizer.build(model.trainable_variables)
+    elif settings.schedule == "pipelined":
+        model.prepare(Batch(*batch, ()))
+    return model

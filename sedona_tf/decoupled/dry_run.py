@@ -1,0 +1,240 @@
+"""A training run without its data: everything is built and a few steps are taken on noise.
+
+Whatever can be wrong with a recipe, a plan, a number of blocks or a device shows in a minute, and
+so does what each block costs. The data are taken to be as `data.dry_run` in the recipe says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+
+import keras
+import ml_collections
+import numpy as np
+import tensorflow as tf
+
+from sedona_tf.decoupled.block import Block
+from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
+from sedona_tf.decoupled.model import DecoupledModel
+from sedona_tf.errors import UserError
+from sedona_tf.plans.fields import candidate_name
+from sedona_tf.reporting.table import aligned
+
+__all__ = ["BlockCost", "DryRun", "activation_bytes", "dry_run", "forward_flops"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCost:
+    """What a block costs.
+
+    Attributes:
+        units: its first and last unit, from 1.
+        classifier: name of the auxiliary net, or `"(head)"`.
+        device: where it lives.
+        parameters: trainable ones, of units and classifier.
+        flops: of the forward pass of one image through both, see `forward_flops`.
+        activation_bytes: of one image, see `activation_bytes`.
+    """
+
+    units: tuple[int, int]
+    classifier: str
+    device: str
+    parameters: int
+    flops: int
+    activation_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What a dry run found.
+
+    Attributes:
+        title: method, network, images and classes.
+        blocks: their costs.
+        images: of one epoch.
+        batch_size: the recipe's.
+        tried_batch_size: of the step that was timed.
+        step_seconds: that the last of the steps took, with every block at work.
+        loss: the head's in these steps.
+    """
+
+    title: str
+    blocks: tuple[BlockCost, ...]
+    images: int
+    batch_size: int
+    tried_batch_size: int
+    step_seconds: float
+    loss: float
+
+    @property
+    def epoch_hours(self) -> float:
+        """Estimate: as many steps as measured as an epoch's images need."""
+        return self.images / self.tried_batch_size * self.step_seconds / 3600
+
+    def __str__(self) -> str:
+        """A table, and what was measured apart from what is estimated."""
+        rows = [
+            (
+                str(index),
+                f"{block.units[0]}-{block.units[1]}",
+                block.classifier,
+                block.device,
+                f"{block.parameters / 1e6:.3f}",
+                f"{block.flops / 1e6:.2f}",
+                f"{block.activation_bytes * self.batch_size / 2**20:.1f}",
+            )
+            for index, block in enumerate(self.blocks, 1)
+        ]
+        headings = (
+            *("block", "units", "classifier", "device"),
+            *("parameters (M)", "forward MFLOP/image", "activations (MiB)"),
+        )
+        devices = ", ".join(sorted({block.device for block in self.blocks}))
+        return "\n".join(
+            [
+                self.title,
+                "",
+                *aligned(headings, rows),
+                "",
+                "FLOPs: TensorFlow's profiler, a multiplication and an addition are two.",
+                f"Activations: estimate at batch {self.batch_size}, if every layer's output is "
+                "kept for the backward pass.",
+                f"Measured: {self.step_seconds:.3f} s a warm training step at batch "
+                f"{self.tried_batch_size}, loss {self.loss:.3f} on noise.",
+                f"Estimate: {self.epoch_hours:.3g} hours an epoch of {self.images:,} images on "
+                f"{devices}, from that step; larger batches are usually faster an image.",
+            ]
+        )
+
+
+def dry_run(
+    recipe: ml_collections.ConfigDict,
+    *,
+    method: str = "sedona",
+    plan: str | None = None,
+    num_blocks: int = 4,
+    devices: str | Sequence[str] = "auto",
+    batch_size: int = 8,
+) -> DryRun:
+    """Builds a run and takes its first steps on noise; reads no data and writes no file.
+
+    Args:
+        recipe, method, plan, num_blocks, devices: see `run_training`.
+        batch_size: of the steps; at most the recipe's is used.
+
+    Raises:
+        UserError: for anything wrong with what was given, or if the loss is not finite.
+    """
+    recipe = resolve(recipe, method)
+    shape, classes, images = _data(recipe)
+    if batch_size < 1:
+        raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
+    batch_size = min(batch_size, recipe.train.batch_size)
+    keras.utils.set_random_seed(recipe.seed)
+    if recipe.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    backbone = build_backbone(recipe, shape, classes)
+    decoupling = build_decoupling(method, plan, backbone, num_blocks)
+    noise = np.random.default_rng(recipe.seed)
+    batch = (
+        tf.constant(noise.standard_normal((batch_size, *shape)), tf.float32),
+        tf.constant(noise.integers(0, classes, batch_size), tf.int32),
+    )
+    specs = tf.nest.map_structure(
+        lambda each: tf.TensorSpec((None, *each.shape[1:]), each.dtype), batch
+    )
+    steps = max(round(images / recipe.train.batch_size), 1) * recipe.train.epochs
+    model = build_model(recipe, backbone, decoupling, devices, specs, steps)
+    names = [*map(candidate_name, decoupling.auxiliary), "(head)"]
+    costs = tuple(
+        BlockCost(
+            units,
+            name,
+            block.device,
+            sum(math.prod(variable.shape) for variable in block.trainable_variables),
+            forward_flops(block),
+            activation_bytes(block),
+        )
+        for block, units, name in zip(model.blocks, decoupling.blocks(), names, strict=True)
+    )
+    seconds, loss = _steps(model, batch)
+    title = (
+        f"{method}: {backbone.name} at width {recipe.backbone.width}, "
+        f"{' x '.join(map(str, shape))} pixels, {classes:,} classes, "
+        f"{recipe.train.precision}, {recipe.train.schedule if len(costs) > 1 else 'one block'}"
+    )
+    return DryRun(title, costs, images, recipe.train.batch_size, batch_size, seconds, loss)
+
+
+def forward_flops(block: Block) -> int:
+    """Floating-point operations of one image's way through a block and its classifier.
+
+    Counted by `tf.compat.v1.profiler` on the traced graph: convolutions and products exactly, of
+    the rest the operations whose cost TensorFlow has registered.
+    """
+
+    def forward(inputs: tf.Tensor) -> tf.Tensor:
+        return block.classifier(block.features(inputs, training=False), training=False)
+
+    first = block.units[0]
+    spec = tf.TensorSpec((1, *first.input_shape[1:]), first.compute_dtype)
+    graph = tf.function(forward, autograph=False).get_concrete_function(spec).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # the profiler calls what TensorFlow has deprecated
+    try:
+        return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
+    finally:
+        logger.setLevel(level)
+
+
+def activation_bytes(block: Block) -> int:
+    """Bytes of all layers' outputs for one image, in the precision that they compute in."""
+    return sum(
+        math.prod(tensor.shape[1:]) * tf.as_dtype(layer.compute_dtype).size
+        for part in block.parts
+        for layer in _layers(part)
+        for tensor in tf.nest.flatten(layer.output)
+    )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer
+
+
+def _data(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int, int]:
+    """Shape of an image, classes and images of an epoch, without looking at the data."""
+    settings, like = recipe.data, recipe.data.dry_run
+    shape = tuple(like.shape)
+    if len(shape) != 3 or min(shape) < 1 or like.images < 1 or like.classes < 2:
+        raise UserError(
+            "data.dry_run must have images from 1, a shape (height, width, channels) and classes "
+            f"from 2. Received: {like.images}, {shape}, {like.classes}"
+        )
+    if settings.image_size:
+        shape = (settings.image_size, settings.image_size, shape[2])
+    images = min(like.images, settings.limit or like.images)
+    held_out = recipe.train.validation_fraction
+    return shape, like.classes, max(round(images * (1 - held_out)), 1)
+
+
+def _steps(model: DecoupledModel, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[float, float]:
+    """Seconds of one step in which every block has work and nothing is traced; the head's loss."""
+    logs: dict[str, float] = {}
+    for _ in range(len(model.blocks) + 1):  # a pipeline's last block waits K - 1 steps
+        start = time.perf_counter()
+        logs = model.train_on_batch(*batch, return_dict=True)
+        seconds = time.perf_counter() - start
+    for name, value in logs.items():
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value} after {len(model.blocks) + 1} steps on noise.")
+    return seconds, float(logs["loss"])

@@ -1,0 +1,206 @@
+"""Training runs in this process: reloading, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from train_runs import last_state
+
+from sedona_tf.data import load
+from sedona_tf.decoupled.run import Run, load_run, run_training
+from sedona_tf.errors import Interrupted, UserError
+from sedona_tf.plans import Decoupling
+
+ROOT = Path(__file__).parents[2]
+NET = {"kind": "separable", "depth": 1}
+
+
+def recipe(**changes):
+    """Five steps an epoch, two epochs; changes with `__` for the dot."""
+    config = runpy.run_path(str(ROOT / "recipes/digits.py"))["get_config"]("smoke")
+    config.deterministic = False  # could not be switched off for the tests that follow
+    config.data.limit = 180
+    config.train.epochs = 2
+    config.train.batch_size = 32
+    for name, value in changes.items():
+        config.update_from_flattened_dict({name.replace("__", "."): value})
+    return config
+
+
+class Keep(keras.callbacks.Callback):
+    """Shows the model to the test; stops the run by a signal in a step, counted from 0."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        super().__init__()
+        self.stop = stop
+
+    def on_train_batch_begin(self, batch, logs=None) -> None:
+        if batch == self.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("plan") / "decoupling.json"
+    Decoupling("resnet18", 8, (3,), (NET,)).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run of DGL in three blocks, pipelined."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    run_training(recipe(), workdir, method="dgl", num_blocks=3, devices="CPU:0")
+    return workdir
+
+
+def predictions(run: Run | keras.Model) -> np.ndarray:
+    model = run.model if isinstance(run, Run) else run
+    images = load("digits", "test", limit=50).images.astype("float32") / 255
+    return model.predict_on_batch(images)
+
+
+@pytest.mark.parametrize("method", ["backprop", "predsim", "sedona"])
+def test_load_run_rebuilds_the_trained_model(method, plan, tmp_path):
+    """The same kernels in the same process: no tolerance for logits."""
+    keep, given = Keep(), {"plan": plan} if method == "sedona" else {}
+    evaluation = run_training(
+        recipe(), tmp_path, method=method, num_blocks=2, extra_callbacks=[keep], **given
+    )
+    run = load_run(tmp_path)
+    assert run.model is not keep.model
+    assert len(run.model.blocks) == (1 if method == "backprop" else 2)
+    np.testing.assert_array_equal(predictions(run), predictions(keep.model))
+    assert run.model.loss.smoothing == (0.0 if method == "predsim" else 0.1)
+    again = run.model.evaluate(run.data.test(), verbose=0, return_dict=True)
+    assert again["accuracy"] == pytest.approx(1 - evaluation.head, abs=1e-6)
+
+
+def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_path):
+    """The buffers held two batches then; weights would be off by whole updates, not by 1e-5."""
+    config = recipe()
+    with pytest.raises(Interrupted, match="saved at training step 10;"):
+        run_training(
+            config,
+            tmp_path,
+            method="dgl",
+            num_blocks=3,
+            devices="CPU:0",
+            extra_callbacks=[Keep(stop=9)],
+        )
+    run_training(config, tmp_path, method="dgl", num_blocks=3, devices="CPU:0", resume=True)
+    (state, history), (expected, expected_history) = map(last_state, (tmp_path, finished))
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    for name, values in expected_history.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=name)
+    iterations = [int(each.iterations) for each in load_run(tmp_path).model.optimizer.optimizers]
+    assert iterations == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "sedna"}, "Did you mean 'sedona'"),
+        ({"method": "sedona"}, "needs a plan"),
+        ({"method": "sedona", "plan": "nowhere.json"}, "nowhere.json"),
+        (
+            {"method": "sedona", "plan": str(ROOT / "saved_plans/fashion_mnist_vgg11.json")},
+            "another architecture",
+        ),
+        ({"method": "sedona", "plan": "plan", "num_blocks": 3}, "3"),
+        ({"method": "backprop", "plan": "plan"}, "takes no plan"),
+        ({"num_blocks": 9}, "between 1 and 8"),
+        ({"devices": "GPU:7"}, "'GPU:7' does not exist"),
+        ({"train__schedule": "lock_step"}, "Did you mean 'lockstep'"),
+        ({"train__epochs": 0}, "train.epochs must be at least 1"),
+        ({"train__batch_size": 1_000}, "batch_size 1000"),
+    ],
+)
+def test_refuses(given, message, plan, tmp_path):
+    changes = {name: value for name, value in given.items() if "__" in name}
+    arguments = {"method": "dgl", "num_blocks": 2} | given
+    arguments = {name: value for name, value in arguments.items() if "__" not in name}
+    if arguments.get("plan") == "plan":
+        arguments["plan"] = plan
+    with pytest.raises(UserError, match=message) as error:
+        run_training(recipe(**changes), tmp_path / "run", **arguments)
+    assert "\n" not in str(error.value)
+    left = {path.name for path in (tmp_path / "run").glob("*")}
+    assert left <= {".lock", "checkpoints"} and not list((tmp_path / "run/checkpoints").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_blocks": 2}, "a run of dgl with 3 blocks cut after 2, 5, not dgl with 2 blocks"),
+        ({"method": "predsim"}, "not predsim with 3 blocks"),
+        ({"method": "backprop"}, "not backprop with 1 block;"),
+        ({"seed": 1}, "seed 0, not 1"),
+        ({"train__batch_size": 16}, "train.batch_size 32, not 16"),
+        ({"train__validation_fraction": 0.2}, "train.validation_fraction 0.1, not 0.2"),
+        ({"data__limit": 190}, "data.limit 180, not 190"),
+        ({"backbone__width": 8}, "backbone.width 4, not 8"),
+        ({"train__epochs": 1}, "at training step 10, past the recipe's 5"),
+    ],
+)
+def test_refuses_to_resume_under_other_terms(given, message, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    arguments = {"method": "dgl", "num_blocks": 3} | given
+    changes = {n: arguments.pop(n) for n in given if n not in ("method", "num_blocks")}
+    before = {path: path.read_bytes() for path in workdir.rglob("*.json")}
+    with pytest.raises(UserError, match=message) as error:
+        run_training(recipe(**changes), workdir, resume=True, **arguments)
+    assert "\n" not in str(error.value)
+    assert before == {path: path.read_bytes() for path in workdir.rglob("*.json")}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"train": {"epochs": "x"}}', "é"])
+@pytest.mark.parametrize("name", ["recipe.json", "decoupling.json"])
+def test_refuses_damaged_files(name, content, finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    (workdir / name).write_text(content, encoding="latin-1")
+    with pytest.raises(UserError, match=name):
+        load_run(workdir)
+    with pytest.raises(UserError, match=name):
+        run_training(recipe(), workdir, method="dgl", num_blocks=3, resume=True)
+    assert (workdir / name).read_text(encoding="latin-1") == content
+
+
+def test_refuses_damaged_or_missing_checkpoints(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    files = list((workdir / "checkpoints").iterdir())
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-1])
+    again = {"method": "dgl", "num_blocks": 3, "resume": True}
+    for attempt in (lambda: load_run(workdir), lambda: run_training(recipe(), workdir, **again)):
+        with pytest.raises(UserError, match="no checkpoint can be used: .* is damaged"):
+            attempt()
+    for path in files:
+        path.unlink()
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        load_run(workdir)
+    for folder in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UserError, match="does not hold a run"):
+            load_run(folder)
+        with pytest.raises(UserError, match="nothing to resume"):
+            run_training(recipe(), folder, **again)
+
+
+def test_a_lower_learning_rate_and_more_epochs_may_come_with_resume(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    longer = recipe(train__epochs=3, train__learning_rate=0.05)
+    run_training(longer, workdir, method="dgl", num_blocks=3, resume=True)
+    assert load_run(workdir).history["epoch"] == [1, 2, 3]
