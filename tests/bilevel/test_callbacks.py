@@ -11,7 +11,8 @@ import tensorflow as tf
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import SearchModel
-from sedona_tf.bilevel.callbacks import ArchitectureLog, log_errors
+from sedona_tf.bilevel.callbacks import ArchitectureLog
+from sedona_tf.callbacks import log_errors
 from sedona_tf.errors import UserError
 
 
