@@ -18,6 +18,7 @@ def get_config(variant: str = ""):
         config,
         variant,
         data__source="synthetic",
+        data__limit=1_024,
         backbone__name="resnet18",
         search__inner_steps=2,
         search__batch_size=8,

@@ -85,15 +85,15 @@ def main() -> None:
         "num_blocks": blocks,
         "devices": devices,
     }
-    if flags.FLAGS.dry_run:
-        print(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
-        return
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_{method}_k{blocks}")
     with contextlib.ExitStack() as stack:
         callbacks = []
         if flags.FLAGS.cluster:
             settings["devices"] = connect(flags.FLAGS.cluster)
             callbacks.append(stack.enter_context(guarded(flags.FLAGS.cluster)))
+        if flags.FLAGS.dry_run:
+            print(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
+            return
         evaluation = run_training(
             recipe, workdir, **settings, resume=flags.FLAGS.resume, extra_callbacks=callbacks
         )

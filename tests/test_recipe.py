@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
+from sedona_tf.data import load
 from sedona_tf.errors import UserError
 from sedona_tf.recipe import check_search, paper
 
@@ -42,3 +47,29 @@ def test_refuses_numbers_out_of_range(field, value):
     config.search[field] = value
     with pytest.raises(UserError, match=f"search.{field} must be .* Received: {value}"):
         check_search(config.search)
+
+
+def test_tiny_imagenet_is_converted_for_tensorflow_datasets(tmp_path):
+    """A folder like the archive's, of two classes; read as training does, in another process."""
+    folder, data_dir = tmp_path / "tiny-imagenet-200", tmp_path / "data"
+    rng, lines = np.random.default_rng(0), []
+    for number, name in enumerate(("n02", "n01")):  # wnids.txt gives the labels' order
+        for split, count in ((f"train/{name}/images", 3), ("val/images", 1)):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            for index in range(count):
+                pixels = rng.integers(0, 60, (64, 64, 3), dtype=np.uint8) + np.uint8(120 * number)
+                content = tf.io.encode_jpeg(pixels).numpy()
+                (folder / split / f"{name}_{index}.JPEG").write_bytes(content)
+        lines.append(f"{name}_0.JPEG\t{name}\t0\t0\t63\t63\n")
+    (folder / "wnids.txt").write_text("n02\nn01\n")
+    (folder / "val/val_annotations.txt").write_text("".join(lines))
+    script = next(path for path in RECIPES if path.stem == "tiny_imagenet")
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), str(data_dir)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for split, count in (("train", 6), ("test", 2)):
+        source = load("tiny_imagenet", split, data_dir=str(data_dir))
+        assert source.images.shape == (count, 64, 64, 3) and source.num_classes == 2
+        brightness = source.images.mean(axis=(1, 2, 3))
+        np.testing.assert_array_equal(source.labels, (brightness > 90).astype(int))

@@ -1,0 +1,135 @@
+"""Dry runs: every recipe, and the costs against figures counted by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+import pytest
+
+from sedona_tf import backbones, data, decouple, plans
+from sedona_tf.decoupled import dry_run as module
+from sedona_tf.decoupled.dry_run import activation_bytes, dry_run, forward_flops
+from sedona_tf.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SLOW = pytest.mark.slow
+
+
+def recipe(name: str, variant: str = ""):
+    config = runpy.run_path(str(ROOT / f"recipes/{name}.py"))["get_config"](variant)
+    config.deterministic = False  # could not be switched off for the tests that follow
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [
+        ("digits", ""),
+        ("fashion_mnist", ""),
+        ("cifar10", "smoke"),
+        ("tiny_imagenet", "smoke"),
+        ("imagenet", ""),  # ResNet-50, 224 x 224 pixels
+        *(pytest.param(name, "smoke", marks=SLOW) for name in ("digits", "fashion_mnist")),
+        pytest.param("imagenet", "smoke", marks=SLOW),
+        *(pytest.param(name, "", marks=SLOW) for name in ("cifar10", "tiny_imagenet")),
+    ],
+)
+def test_every_recipe(name, variant):
+    found = dry_run(recipe(name, variant), method="dgl", num_blocks=2, batch_size=2)
+    assert len(found.blocks) == 2 and found.tried_batch_size == 2
+    assert all(block.flops > 0 and block.parameters > 0 for block in found.blocks)
+    assert 0 < found.step_seconds < 600
+    text = str(found)
+    assert f"an epoch of {found.images:,} images" in text and "dgl: " in text
+
+
+@SLOW
+@pytest.mark.parametrize("network", ["resnet50", "resnet101", "resnet152"])
+def test_published_decouplings_fit_imagenet(network):
+    config = recipe("imagenet")
+    config.backbone.name = network
+    plan = str(ROOT / f"saved_plans/published/{network}_k4.json")
+    found = dry_run(config, plan=plan, num_blocks=4, batch_size=1)
+    assert len(found.blocks) == 4 and "separable" in found.blocks[0].classifier
+
+
+def test_all_recipes_are_covered():
+    marks = next(mark for mark in test_every_recipe.pytestmark if mark.name == "parametrize")
+    pairs = {tuple(getattr(each, "values", each)) for each in marks.args[1]}
+    names = {path.stem for path in (ROOT / "recipes").glob("*.py")}
+    assert pairs == {(name, variant) for name in names for variant in ("", "smoke")}
+
+
+def test_the_digits_recipe_states_its_data():
+    like = recipe("digits").data.dry_run
+    source = data.load("digits", "train")
+    assert (like.images, like.shape, like.classes) == (1438, source.images.shape[1:], 10)
+    assert len(source.images) == like.images and source.num_classes == like.classes
+
+
+@pytest.mark.parametrize("variant", ["cifar10", "tiny_imagenet", "imagenet"])
+def test_smoke_variants_state_the_synthetic_data(variant):
+    config = recipe(variant, "smoke")
+    source = data.load(
+        "synthetic", "train", limit=config.data.limit, image_size=config.data.image_size
+    )
+    assert config.data.dry_run.classes == source.num_classes
+    shape, _, images = module._data(config)
+    assert shape == source.images.shape[1:]
+    assert images == round(len(source.images) * (1 - config.train.validation_fraction))
+
+
+def test_costs_of_one_block_by_hand():
+    """VGG-11's convolutions and products, at width 4 on 32 x 32 pixels, 10 classes."""
+    backbone = backbones.build("vgg11", (32, 32, 3), 10, width=4)
+    (block,) = decouple(backbone, plans.uniform(backbone, 1, {})).blocks
+    channels = (3, 4, 8, 16, 16, 32, 32, 32, 32)
+    sides = (32, 16, 8, 8, 4, 4, 2, 2)
+    convolutions = [
+        2 * 9 * low * high * side**2
+        for low, high, side in zip(channels, channels[1:], sides, strict=False)
+    ]
+    hidden = 64 * 4
+    products = [2 * 32 * hidden, 2 * hidden * hidden, 2 * hidden * 10]
+    exact = sum(convolutions) + sum(products)
+    # the rest are biases, poolings and the like: an operation or two a number
+    assert exact < forward_flops(block) < 1.1 * exact
+
+    outputs = [3 * high * side**2 for high, side in zip(channels[1:], sides, strict=True)]
+    pools = [4 * 16**2, 8 * 8**2, 16 * 4**2, 32 * 2**2, 32]  # the last is the head's
+    head = [32, 32, *4 * [hidden], 10]  # permute, flatten, two of dense and dropout, logits
+    assert activation_bytes(block) == 4 * (sum(outputs) + sum(pools) + sum(head))
+
+
+def test_estimate_and_images():
+    found = dry_run(recipe("digits"), method="backprop", batch_size=1000)
+    assert found.tried_batch_size == found.batch_size == 64  # at most the recipe's
+    assert found.images == round(1438 * 0.9)
+    assert len(found.blocks) == 1 and "one block" in found.title
+    hours = dataclasses.replace(found, images=6400, step_seconds=36.0).epoch_hours
+    assert hours == pytest.approx(1.0)  # 100 steps of 36 s
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    assert found.blocks[0].parameters == sum(
+        int(variable.value.shape.num_elements()) for variable in backbone.trainable_variables
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        ({}, {"batch_size": 0}, "at least 1. Received: 0"),
+        ({}, {"method": "sedona"}, "needs a plan"),
+        ({}, {"devices": "GPU:7"}, "GPU:7"),
+        ({"data.dry_run.shape": (8, 8)}, {}, r"data.dry_run must have"),
+        ({"data.dry_run.classes": 1}, {}, r"data.dry_run must have"),
+        ({"train.momentum": 1.0}, {}, "train.momentum"),
+        ({"train.learning_rate": 1e30}, {}, "loss is nan after 3 steps on noise"),
+    ],
+)
+def test_refuses(change, arguments, message):
+    config = recipe("digits")
+    config.update_from_flattened_dict(change)
+    with pytest.raises(UserError, match=message):
+        dry_run(config, **({"method": "dgl", "num_blocks": 2} | arguments))
