@@ -72,7 +72,8 @@ def require_same_run(
         UserError: saying what differs, or which file is damaged.
     """
     found = Decoupling.load(workdir / "decoupling.json")
-    was, now = _words(found), _words(decoupling)
+    method = decoupling.provenance[TRAINED_AS]  # runs of earlier versions did not note theirs
+    was, now = _words(found, method), _words(decoupling, method)
     if was != now or found.auxiliary != decoupling.auxiliary:
         other = f"not {now}" if was != now else "with other auxiliary nets"
         raise UserError(
@@ -88,8 +89,8 @@ def require_same_run(
                 raise _differs(workdir, f"{section}.{name}", old[section].get(name), value)
 
 
-def _words(decoupling: Decoupling) -> str:
-    method = decoupling.provenance.get(TRAINED_AS, "an unknown method")
+def _words(decoupling: Decoupling, method: str) -> str:
+    method = decoupling.provenance.get(TRAINED_AS, method)
     count = decoupling.num_blocks
     cuts = f" cut after {', '.join(map(str, decoupling.cut_after))}" if count > 1 else ""
     return f"{method} with {count} block{'s' * (count > 1)}{cuts}"
