@@ -17,10 +17,6 @@ def get_config(variant: str = ""):
     return recipe.with_variant(
         config,
         variant,
-        data__source="synthetic",
+        **recipe.SYNTHETIC,
         data__limit=1_024,
-        backbone__name="resnet18",
-        search__inner_steps=2,
-        search__batch_size=8,
-        search__validation_batch_size=16,
     )

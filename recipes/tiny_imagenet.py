@@ -35,14 +35,10 @@ def get_config(variant: str = ""):
     return recipe.with_variant(
         config,
         variant,
-        data__source="synthetic",
+        **recipe.SYNTHETIC,
         data__image_size=64,
         data__limit=256,
         data__dry_run__classes=10,
-        backbone__name="resnet18",
-        search__inner_steps=2,
-        search__batch_size=8,
-        search__validation_batch_size=16,
         train__batch_size=16,
     )
 

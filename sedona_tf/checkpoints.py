@@ -11,6 +11,7 @@ import numpy as np
 
 from sedona_tf.arrays import Arrays, read_arrays, write_arrays
 from sedona_tf.errors import UserError
+from sedona_tf.files import make_folder
 
 if TYPE_CHECKING:
     from sedona_tf.bilevel.snapshots import SnapshotPool
@@ -40,10 +41,7 @@ class CheckpointStore:
     """
 
     def __init__(self, folder: Path, pool: SnapshotPool | None = None) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {folder}: {error.strerror}.") from error
+        make_folder(folder)
         self.folder = folder
         self.pool = pool
         self._complete: dict[Path, list[str]] = {}  # oldest first; the snapshots of each

@@ -12,7 +12,7 @@ from typing import IO
 
 from sedona_tf.errors import UserError
 
-__all__ = ["atomic_write", "locked", "remove_partial"]
+__all__ = ["atomic_write", "locked", "make_folder", "remove_partial"]
 
 PARTIAL = ".partial"
 """How the name of a file that is still being written ends."""
@@ -55,6 +55,18 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, if need be.
+
+    Raises:
+        UserError: if the operating system refuses.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}.") from error
 
 
 def remove_partial(folder: Path) -> None:

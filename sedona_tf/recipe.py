@@ -8,7 +8,7 @@ import ml_collections
 
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["check_search", "check_train", "paper", "with_variant"]
+__all__ = ["SYNTHETIC", "check_search", "check_train", "paper", "with_variant"]
 
 
 def paper() -> ml_collections.ConfigDict:
@@ -71,6 +71,16 @@ def paper() -> ml_collections.ConfigDict:
     config.train.checkpoint_every = 500  # steps
     config.lock()
     return config
+
+
+SYNTHETIC = {
+    "data__source": "synthetic",
+    "backbone__name": "resnet18",
+    "search__inner_steps": 2,
+    "search__batch_size": 8,
+    "search__validation_batch_size": 16,
+}
+"""What "smoke" changes, besides sizes, where the recipe's data are not to be had everywhere."""
 
 
 def with_variant(

@@ -23,10 +23,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from sedona_tf import command_line
+from sedona_tf.plans import METHODS
 
 __all__ = ["define_flags", "main"]
-
-METHODS = ["sedona", "backprop", "dgl", "predsim"]
 
 
 def define_flags() -> None:

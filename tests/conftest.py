@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-# Before anything starts TensorFlow: replicas are tested on two devices of one CPU.
+# Before anything starts TensorFlow: replicas are tested on two devices of one CPU, and one thread
+# an operation fixes the order of sums, which tests of equal bits rely on.
+tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )

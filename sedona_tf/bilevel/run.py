@@ -21,6 +21,7 @@ from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
 from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
@@ -66,9 +67,7 @@ def _search(
     recipe: ml_collections.ConfigDict, workdir: Path, resume: bool, request: StopRequest
 ) -> Plan:
     settings = recipe.search
-    keras.utils.set_random_seed(recipe.seed)
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    make_repeatable(recipe.seed, recipe.deterministic)
     pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     store = CheckpointStore(workdir / "checkpoints", pool)
     for folder in (workdir, pool.folder, store.folder):

@@ -14,6 +14,7 @@ import numpy as np
 
 from sedona_tf.arrays import Arrays, read_arrays, write_arrays
 from sedona_tf.errors import UserError
+from sedona_tf.files import make_folder
 
 __all__ = ["SnapshotPool"]
 
@@ -32,10 +33,7 @@ class SnapshotPool:
     def __init__(self, folder: Path, capacity: int) -> None:
         if capacity < 1:
             raise UserError(f"snapshots must be at least 1. Received: {capacity}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make {folder}: {error.strerror}.") from error
+        make_folder(folder)
         self.folder = folder
         self.capacity = capacity
         self.files: list[str] = []

@@ -67,16 +67,6 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         for each in self.optimizers:
             each.learning_rate = value
 
-    def build(self, variables: Sequence[Sequence[keras.Variable]]) -> None:
-        """Makes the state of every block's optimizer.
-
-        Args:
-            variables: the blocks' trainable variables, block by block.
-        """
-        for each, of_block in zip(self.optimizers, variables, strict=True):
-            each.build(of_block)
-        self.built = True
-
     def apply(self, grads, trainable_variables=None) -> None:
         """Refused: a decoupled model applies each block's gradients by the block's optimizer."""
         raise UserError("BlockOptimizer has no step of its own; use optimizers[k].apply.")

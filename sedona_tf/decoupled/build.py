@@ -15,12 +15,11 @@ from sedona_tf.decoupled.model import DecoupledModel, decouple
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 from sedona_tf.decoupled.pipeline import Batch
 from sedona_tf.errors import UserError, unknown_name
-from sedona_tf.plans import Decoupling, baseline, load_decoupling, uniform
+from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, uniform
 from sedona_tf.recipe import check_train
 
-__all__ = ["METHODS", "TRAINED_AS", "build_backbone", "build_decoupling", "build_model", "resolve"]
+__all__ = ["TRAINED_AS", "build_backbone", "build_decoupling", "build_model", "resolve"]
 
-METHODS = ("sedona", "backprop", "dgl", "predsim")
 TRAINED_AS = "trained_as"
 """Key of the method in a decoupling's provenance."""
 
@@ -111,8 +110,6 @@ def build_model(
     # Metrics make their variables on first use; a checkpoint holds them.
     model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
     model.reset_metrics()
-    if decoupling.num_blocks == 1:
-        model.optimizer.build(model.trainable_variables)
-    elif settings.schedule == "pipelined":
+    if decoupling.num_blocks > 1 and settings.schedule == "pipelined":
         model.prepare(Batch(*batch, ()))
     return model

@@ -19,6 +19,7 @@ import tensorflow as tf
 from sedona_tf.decoupled.block import Block
 from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
 from sedona_tf.decoupled.model import DecoupledModel
+from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.plans.fields import candidate_name
 from sedona_tf.reporting.table import aligned
@@ -133,9 +134,7 @@ def dry_run(
     if batch_size < 1:
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
-    keras.utils.set_random_seed(recipe.seed)
-    if recipe.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    make_repeatable(recipe.seed, recipe.deterministic)
     backbone = build_backbone(recipe, shape, classes)
     decoupling = build_decoupling(method, plan, backbone, num_blocks)
     noise = np.random.default_rng(recipe.seed)

@@ -138,10 +138,13 @@ class DecoupledModel(keras.Model):
             UserError: if a list has not K optimizers.
         """
         kwargs.setdefault("jit_compile", False)
+        loss = loss or CrossEntropy(0.1)
         if self.decoupling.num_blocks == 1:
             if isinstance(optimizer, list | tuple):
                 (optimizer,) = self._one_a_block(list(optimizer))
-            super().compile(optimizer, loss or CrossEntropy(0.1), metrics=metrics, **kwargs)
+            super().compile(optimizer, loss, metrics=metrics, **kwargs)
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
             return
         if not isinstance(optimizer, BlockOptimizer):
             optimizer = BlockOptimizer(self._block_optimizers(optimizer))
@@ -153,7 +156,7 @@ class DecoupledModel(keras.Model):
             move(each.variables, block.device)
         optimizer.built = True
         kwargs["auto_scale_loss"] = False  # each block's has its own scale
-        super().compile(optimizer, loss or CrossEntropy(0.1), metrics=metrics, **kwargs)
+        super().compile(optimizer, loss, metrics=metrics, **kwargs)
         names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
         self.block_losses = [keras.metrics.Mean(name=name) for name in names]
         self._pipelined = None
@@ -342,8 +345,6 @@ class DecoupledModel(keras.Model):
     def compile_from_config(self, config: dict) -> None:
         """Compiles as the saved model was; part of `keras.models.load_model`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if len(self.blocks) == 1:
-            self.optimizer.build(self.trainable_variables)
 
 
 class _Drain(keras.callbacks.Callback):

@@ -46,8 +46,9 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
     devices = [name.strip() for name in devices]
     if not devices or not all(devices):
         raise UserError("devices must name at least one device. Received: none")
+    full = {_full(name) for name in known}
     for name in devices:
-        if _full(name) not in {_full(each) for each in known}:
+        if _full(name) not in full:
             raise UserError(
                 f"device '{name}' does not exist. There are: {', '.join(sorted(known))}"
             )
@@ -71,9 +72,10 @@ def move(variables: Sequence[keras.Variable], device: str) -> None:
     Keras gives a variable no way to move, so the tensor behind it is made anew; functions traced
     before would go on with the old one.
     """
+    there = _full(device)
     for variable in variables:
         value = variable.value
-        if _full(value.device or "CPU:0") == _full(device):
+        if _full(value.device or "CPU:0") == there:
             continue
         with tf.device(device):
             variable._value = tf.Variable(

@@ -20,25 +20,20 @@ from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
 from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, StepCallback, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
-from sedona_tf.decoupled.build import (
-    METHODS,
-    build_backbone,
-    build_decoupling,
-    build_model,
-    resolve,
-)
+from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.folder import read_recipe, require_same_run, write_description
 from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.decoupled.state import capture, restore
+from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Decoupling
 from sedona_tf.reporting.curves import training_curves
 
-__all__ = ["METHODS", "Run", "load_run", "run_training"]
+__all__ = ["Run", "load_run", "run_training"]
 
 PHASE = "training"
 
@@ -101,9 +96,7 @@ def run_training(
     with StopRequest() as request, locked(workdir):
         if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
-        keras.utils.set_random_seed(recipe.seed)
-        if recipe.deterministic:
-            tf.config.experimental.enable_op_determinism()
+        make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
         for folder in (workdir, store.folder):
             remove_partial(folder)
@@ -229,6 +222,7 @@ class EpochLog(StepCallback):
     def __init__(self, start: int, run: Run) -> None:
         super().__init__(PHASE, start)
         self.run = run
+        self.validation = run.data.validation()
         self.metrics = [(v, v.numpy()) for m in run.model.metrics for v in m.variables]
         self.seconds = 0.0
         self.timed = 0
@@ -247,7 +241,7 @@ class EpochLog(StepCallback):
         step, steps = self.step(batch), self.run.data.steps_per_epoch
         if step % steps:
             return
-        validation = self.model.evaluate(self.run.data.validation(), verbose=0, return_dict=True)
+        validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
         row = {"step": step, "epoch": step / steps, **{k: float(v) for k, v in logs.items()}}
         row |= {"val_step": step, "val_epoch": step / steps, "val_loss": validation["loss"]}
         row |= {"val_error": 1.0 - validation["accuracy"]}

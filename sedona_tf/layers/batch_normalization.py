@@ -38,7 +38,7 @@ def batch_normalize(
     return (y, *_statistics_of(x, tf.stop_gradient(mean), tf.stop_gradient(variance)))
 
 
-def _count(x: tf.Tensor):
+def count_positions(x: tf.Tensor):
     """Values a channel, of `x`'s type; a number, which spares operations, where it is known."""
     if x.shape.is_fully_defined():
         return x.dtype.as_numpy_dtype(x.shape[:-1].num_elements())
@@ -51,7 +51,7 @@ def _normalize(epsilon: float, x, gamma, beta):
         y, mean, unbiased, *saved = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon
         )
-        count = _count(x)
+        count = count_positions(x)
         variance = unbiased * ((count - 1.0) / count) if x.shape[0] != 1 else saved[1]
     else:
         mean = tf.reduce_mean(x, [0, 1, 2])
@@ -78,7 +78,7 @@ def _pull(dy, x, gamma, mean, r, epsilon, saved):
             reserve_space_3=saved[2],
             epsilon=epsilon,
         )[:3]
-    count = _count(x)
+    count = count_positions(x)
     d_beta = tf.reduce_sum(dy, [0, 1, 2])
     d_gamma = (tf.reduce_sum(dy * x, [0, 1, 2]) - mean * d_beta) * r
     slope = gamma * r
@@ -92,7 +92,7 @@ def _backward(epsilon: float, dy, x, gamma, mean, variance, *saved):
 
     def grad(c, c_gamma, c_beta):
         """Cotangents of `dy`, `x`, `gamma` for cotangents of `dx`, `dgamma`, `dbeta`."""
-        share = 1.0 / _count(x)
+        share = 1.0 / count_positions(x)
         # The derivative of dx with respect to dy is symmetric: the same kernel, applied to c.
         of_dy, c_xhat, c_sum = _pull(c, x, gamma, mean, r, epsilon, saved)
         c_dy = tf.reduce_sum(c * dy, [0, 1, 2])
@@ -116,7 +116,7 @@ def _statistics_of(x, mean, variance):
     """Names known statistics as functions of `x`; nothing is computed unless differentiated."""
 
     def grad(d_mean, d_variance):
-        n = _count(x)
+        n = count_positions(x)
         slope = 2.0 * d_variance / n
         return x * slope + (d_mean / n - slope * mean), None, None
 

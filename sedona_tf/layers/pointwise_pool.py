@@ -15,7 +15,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from sedona_tf.layers.batch_normalization import BatchNormalization
+from sedona_tf.layers.batch_normalization import BatchNormalization, count_positions
 
 __all__ = ["PointwisePool", "pooled_relu"]
 
@@ -104,8 +104,7 @@ class PointwisePool(BatchNormalization):
             mean = tf.reduce_mean(x, [0, 1])
             x -= mean
             flat = tf.reshape(x, (-1, channels))
-            count = tf.cast(tf.shape(flat)[0], x.dtype)
-            covariance = tf.matmul(flat, flat, transpose_a=True) / count
+            covariance = tf.matmul(flat, flat, transpose_a=True) / count_positions(x)
             variance = tf.reduce_sum(tf.matmul(covariance, kernel) * kernel, 0)
             self.update(tf.linalg.matvec(kernel, mean, transpose_a=True), variance)
         else:
@@ -116,11 +115,10 @@ class PointwisePool(BatchNormalization):
         kernel *= gamma * tf.math.rsqrt(variance + self.epsilon)
         # The offset is one more input channel, always 1.
         x = tf.concat([x, tf.ones_like(x[..., :1])], -1)
-        pooled = pooled_relu(
+        return pooled_relu(
             tf.cast(x, inputs.dtype),
             tf.cast(tf.concat([kernel, beta[tf.newaxis]], 0), inputs.dtype),
         )
-        return pooled
 
     def compute_output_shape(self, input_shape) -> tuple:
         return (input_shape[0], self.filters)

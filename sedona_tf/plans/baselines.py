@@ -8,13 +8,16 @@ from typing import Any
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans.decoupling import Decoupling
 
-__all__ = ["BASELINES", "baseline", "uniform"]
+__all__ = ["BASELINES", "METHODS", "baseline", "uniform"]
 
 BASELINES: dict[str, dict[str, Any]] = {
     "dgl": {"kind": "mlp_sr"},
     "predsim": {"kind": "predsim"},
 }
 """Method to auxiliary net: DGL (Belilovsky et al., 2020), PredSim (Nokland and Eidnes, 2019)."""
+
+METHODS = ("sedona", "backprop", *BASELINES)
+"""All ways to train: by a searched plan, end to end, or by a baseline."""
 
 
 def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:

@@ -29,21 +29,6 @@ def history_of(num_blocks: int, steps: int = 12, validations: int = 3, rate: boo
     return history
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were drawn, in the order of drawing."""
-    from matplotlib.figure import Figure
-
-    drawn, save = [], Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        drawn.append(figure)
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return drawn
-
-
 def test_content(tmp_path, figures):
     history = history_of(12)
     training_curves(tmp_path / "curves.png", history, "a title")

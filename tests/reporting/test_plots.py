@@ -27,21 +27,6 @@ def history_of(num_units: int, num_steps: int = 5, num_candidates: int = 4) -> d
     }
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """The figures that were drawn, in the order of drawing."""
-    from matplotlib.figure import Figure
-
-    drawn, save = [], Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        drawn.append(figure)
-        return save(figure, *args, **kwargs)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return drawn
-
-
 @pytest.mark.parametrize("sizes", [(2, 1, 1), (8, 5, 4), (50, 40, 9)])
 def test_content(tmp_path, figures, sizes):
     history = history_of(*sizes)
