@@ -203,6 +203,16 @@ class DecoupledModel(keras.Model):
         """Keras' tracker of the head's loss, the one reported as `loss`."""
         return next(metric for metric in self.metrics if metric.name == "loss")
 
+    def _update_metrics(self, batch: Batch, logits: tf.Tensor) -> None:
+        """Updates what `compile` was given as metrics.
+
+        Not by `compute_metrics`, which reads all results too, those of other blocks included: every
+        block would wait for the ones below.
+        """
+        for metric in self.metrics:
+            if metric.name == "compile_metrics":
+                metric.update_state(batch.labels, logits, batch.sample_weight)
+
     def _learn(self, index: int, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """One update of a block on a batch; returns its features and gradients."""
         block = self.blocks[index]
@@ -224,7 +234,7 @@ class DecoupledModel(keras.Model):
             self.block_losses[index].update_state(loss, sample_weight=count)
         else:
             self.head_loss.update_state(loss, sample_weight=count)
-            self.compute_metrics(inputs, batch.labels, outputs, batch.sample_weight)
+            self._update_metrics(batch, outputs)
         return features, gradients
 
     def train_step(self, data) -> dict[str, tf.Tensor]:
