@@ -114,3 +114,10 @@ def test_refuses_to_resume_from_damage(finished, tmp_path, damaged):
     before = (tmp_path / "recipe.json").read_bytes()
     refused(search(*SMALL, f"--workdir={tmp_path}", "--resume"), "no checkpoint can be used")
     assert (tmp_path / "recipe.json").read_bytes() == before
+
+
+def test_refuses_to_resume_another_search(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    other = search(*SMALL, f"--workdir={tmp_path}", "--recipe.seed=3", "--resume")
+    refused(other, "seed 0, not 3")
+    assert complete(tmp_path) == complete(finished[0])

@@ -23,11 +23,12 @@ from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write, locked, remove_partial
+from sedona_tf.files import locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.plots import search_report
+from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
 
 __all__ = ["run_search"]
 
@@ -73,7 +74,9 @@ def _search(
     for folder in (workdir, pool.folder, store.folder):
         remove_partial(folder)
     saved = store.read() if resume else None
-    if resume and saved is None:
+    if saved:
+        require_same_recipe(workdir, recipe, "search")
+    elif resume:
         print("there is no checkpoint yet: starting from the beginning", flush=True)
     start = saved[0] if saved else Position("pretraining", 0)
     phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}
@@ -127,8 +130,7 @@ def _search(
     if saved:
         restore(saved[1], model, history)
         del saved  # a copy of the weights
-    with atomic_write(workdir / "recipe.json") as file:
-        file.write(recipe.to_json(indent=2).encode())
+    write_recipe(workdir, recipe)
 
     with request.deferred(), log_errors(workdir / "logs"):
         for phase in list(phases)[list(phases).index(start.phase) :]:

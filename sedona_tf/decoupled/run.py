@@ -23,8 +23,8 @@ from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.evaluation import Evaluation
-from sedona_tf.decoupled.folder import read_recipe, require_same_run, write_description
 from sedona_tf.decoupled.model import DecoupledModel
+from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
@@ -32,6 +32,7 @@ from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Decoupling
 from sedona_tf.reporting.curves import training_curves
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 
 __all__ = ["Run", "load_run", "run_training"]
 
@@ -106,7 +107,8 @@ def run_training(
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
         if saved:
-            require_same_run(workdir, recipe, decoupling)
+            require_same_decoupling(workdir, decoupling)
+            require_same_recipe(workdir, recipe, "train")
             start = saved[0].step
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
@@ -116,7 +118,8 @@ def run_training(
         if saved:
             restore(saved[1], run.model, run.history)
             del saved  # a copy of the weights
-        write_description(workdir, recipe, decoupling)
+        decoupling.save(workdir / "decoupling.json")
+        write_recipe(workdir, recipe)
         with request.deferred(), log_errors(workdir / "logs"):
             _fit(run, start, steps, workdir, store, request, extra_callbacks)
         return _measure(run, workdir, method)
@@ -128,7 +131,7 @@ def load_run(workdir: Path) -> Run:
     Raises:
         UserError: if the folder holds no run, or one of its files is damaged.
     """
-    recipe = read_recipe(workdir)
+    recipe = read_recipe(workdir, "train")
     data = _data(recipe)
     backbone = build_backbone(recipe, data.input_shape, data.num_classes)
     decoupling = Decoupling.load(workdir / "decoupling.json", backbone)

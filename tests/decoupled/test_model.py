@@ -10,6 +10,7 @@ import tensorflow as tf
 from sedona_tf import backbones, decouple, plans
 from sedona_tf.auxiliary import CrossEntropy
 from sedona_tf.decoupled import BlockOptimizer
+from sedona_tf.decoupled.pipeline import Batch
 from sedona_tf.errors import UserError
 
 SEPARABLE = {"kind": "separable", "depth": 1}
@@ -167,6 +168,23 @@ def test_blocks_and_their_optimizers_live_on_their_devices():
     np.testing.assert_allclose(
         model.predict(images, verbose=0), model.backbone.predict(images, verbose=0), rtol=1e-5
     )
+
+
+def test_blocks_of_a_pipelined_step_do_not_wait_for_each_other():
+    """In the graph of a step no path, by data or by control, leads from one update to another."""
+    model = make(3)
+    model.prepare(Batch(*map(tf.constant, data(4)), ()))
+    operations = model._pipelined.get_concrete_function().graph.get_operations()
+    updates = {each for each in operations if each.type == "If"}
+    assert len(updates) == 3
+    for update in updates:
+        above, seen = [update], set()
+        while above:
+            each = above.pop()
+            before = {*each.control_inputs, *(tensor.op for tensor in each.inputs)} - seen
+            above += before
+            seen |= before
+        assert not seen & updates
 
 
 @pytest.mark.parametrize("num_blocks", [1, 3])

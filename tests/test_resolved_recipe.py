@@ -1,0 +1,56 @@
+"""The recipe kept in a run's folder."""
+
+from __future__ import annotations
+
+import pytest
+
+from sedona_tf import recipe
+from sedona_tf.errors import UserError
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+
+
+def test_round_trip(tmp_path):
+    config = recipe.paper()
+    config.search.candidate_depths = (2, 3)
+    config.train.learning_rate = 0.3
+    write_recipe(tmp_path, config)
+    assert read_recipe(tmp_path, "search").to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("search", {"seed": 1}, "seed 0, not 1"),
+        ("search", {"search.inner_steps": 4}, "search.inner_steps 5, not 4"),
+        ("search", {"data.limit": 7}, "data.limit 0, not 7"),
+        ("train", {"backbone.name": "vgg11"}, "backbone.name 'resnet50', not 'vgg11'"),
+        ("train", {"train.batch_size": 3}, "train.batch_size 128, not 3"),
+        ("train", {"search.inner_steps": 4}, None),
+        ("search", {"train.batch_size": 3}, None),
+        ("search", {"search.steps": 9, "search.learning_rate": 0.3, "data.data_dir": "/x"}, None),
+        ("train", {"train.epochs": 9, "deterministic": False}, None),
+    ],
+)
+def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, message, tmp_path):
+    write_recipe(tmp_path, recipe.paper())
+    now = recipe.paper()
+    now.update_from_flattened_dict(changes)
+    if message is None:
+        require_same_recipe(tmp_path, now, section)
+    else:
+        with pytest.raises(UserError, match=message):
+            require_same_recipe(tmp_path, now, section)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"search": 3}', '{"search": {"steps": 0}}'])
+def test_a_damaged_file_is_named(text, tmp_path):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(UserError) as error:
+        read_recipe(tmp_path, "search")
+    assert "\n" not in str(error.value)
+    assert "recipe.json is damaged" in str(error.value) or "search.steps" in str(error.value)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="does not hold a run"):
+        read_recipe(tmp_path, "train")
