@@ -1,13 +1,14 @@
 r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
-Usage: python benchmarks/compare_methods.py --recipe recipes/fashion_mnist.py \
-           --plan saved_plans/fashion_mnist_vgg11.json [--blocks 2,4] [--seeds 3] [--jobs 1]
+Usage: python benchmarks/compare_methods.py [--recipe recipes/fashion_mnist_resnet18.py] \
+           [--plan saved_plans/fashion_mnist_resnet18.json] [--methods backprop,predsim,dgl,sedona] \
+           [--blocks 2,4] [--seeds 3] [--cores 0,1]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
 run's metrics in benchmarks/results/NAME/; what is there is not run again, and a run that was cut
 off is resumed, so it can be done in pieces. Then it writes table.md and plot.png beside them from
-whatever runs there are. With --jobs 2 two runs share the machine, one core each: speeds are then
-not comparable with those of single runs, and are marked.
+whatever runs there are. Each run has one core to itself, with as many runs at once as `--cores`
+names: the images per second are those of one core, with all blocks on it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import queue
 import shutil
 import statistics
 import subprocess
@@ -26,8 +28,10 @@ HERE = Path(__file__).parent
 ORDER = ["backprop", "predsim", "dgl", "sedona"]
 
 
-def train(arguments, results: Path, method: str, blocks: int, seed: int) -> None:
-    """One run, unless its metrics are there."""
+def train(
+    arguments, results: Path, cores: queue.Queue, method: str, blocks: int, seed: int
+) -> None:
+    """One run on a free core, unless its metrics are there."""
     name = f"{method}_k{blocks}_seed{seed}"
     target, workdir = results / f"{name}.json", Path("runs/compare") / results.name / name
     if target.exists():
@@ -37,14 +41,19 @@ def train(arguments, results: Path, method: str, blocks: int, seed: int) -> None
     command += [f"--workdir={workdir}", f"--recipe.train.schedule={arguments.schedule}"]
     command += ["--plan", arguments.plan] if method == "sedona" else []
     command += ["--resume"] if (workdir / "recipe.json").exists() else []
-    environment = dict(os.environ)
-    if arguments.jobs > 1:
-        environment |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    core = cores.get()
+    try:
+        done = subprocess.run(
+            ["taskset", "--cpu-list", core, *command],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+        )
+    finally:
+        cores.put(core)
     if done.returncode:
         raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
     metrics = json.loads((workdir / "metrics.json").read_text())
-    metrics["jobs_at_once"] = arguments.jobs
     metrics["command"] = " ".join(["python", *command[1:]])
     target.write_text(json.dumps(metrics, indent=1) + "\n")
     shutil.rmtree(workdir)
@@ -102,27 +111,32 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     """Runs what is missing, then writes table and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="recipes/fashion_mnist.py")
-    parser.add_argument("--plan", default="saved_plans/fashion_mnist_vgg11.json")
+    parser.add_argument("--recipe", default="recipes/fashion_mnist_resnet18.py")
+    parser.add_argument("--plan", default="saved_plans/fashion_mnist_resnet18.json")
     parser.add_argument("--blocks", default="2,4")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--methods", default=",".join(ORDER))
+    parser.add_argument("--cores", default="0,1")
     parser.add_argument("--schedule", default="lockstep")
     parser.add_argument("--only_summary", action="store_true")
     arguments = parser.parse_args()
     results = HERE / "results" / Path(arguments.recipe).stem
     results.mkdir(parents=True, exist_ok=True)
     if not arguments.only_summary:
+        methods = arguments.methods.split(",")
+        blocks = [int(number) for number in arguments.blocks.split(",")]
         jobs = [
-            (method, blocks, seed)
+            (method, number, seed)
             for seed in range(arguments.seeds)
-            for method, blocks in [
-                ("backprop", 1),
-                *((m, int(k)) for k in arguments.blocks.split(",") for m in ORDER[:0:-1]),
-            ]
+            for method in ORDER
+            if method in methods
+            for number in ([1] if method == "backprop" else blocks)
         ]
-        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(lambda job: train(arguments, results, *job), jobs))
+        cores: queue.Queue = queue.Queue()
+        for core in arguments.cores.split(","):
+            cores.put(core)
+        with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+            list(pool.map(lambda job: train(arguments, results, cores, *job), jobs))
     rows = summarise(results)
     (results / "table.md").write_text(table(rows))
     plot(rows, results / "plot.png")
