@@ -1,8 +1,8 @@
 r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
 Usage: python benchmarks/compare_methods.py [--recipe recipes/fashion_mnist_resnet18.py] \
-           [--plan saved_plans/fashion_mnist_resnet18.json] [--methods backprop,predsim,dgl,sedona] \
-           [--blocks 2,4] [--seeds 3] [--cores 0,1]
+    [--plan saved_plans/fashion_mnist_resnet18.json] [--methods backprop,predsim,dgl,sedona] \
+    [--blocks 2,4] [--seeds 3] [--cores 0,1]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
 run's metrics in benchmarks/results/NAME/; what is there is not run again, and a run that was cut
