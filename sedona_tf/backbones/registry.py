@@ -104,4 +104,4 @@ def _application(name: str, input_shape: Sequence[int], num_classes: int) -> Bac
     except ValueError as error:  # for example of images that are too small
         reason = " ".join(str(error).split())
         raise UserError(f"{KERAS}{name} cannot be built: {reason}") from error
-    return Backbone.from_keras(model, name=f"{KERAS}{name}")
+    return Backbone.from_keras(model, name=f"keras_{name}")  # a colon is no scope of TensorFlow

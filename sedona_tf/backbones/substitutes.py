@@ -86,7 +86,9 @@ def exactly_normalized(steps: Sequence[Step]) -> tuple[Step, ...]:
             return step
         if id(layer) not in made:
             made[id(layer)] = _exact(layer, len(step.outputs[0].shape))
-        return dataclasses.replace(step, operation=made[id(layer)])
+        # Keras' takes a mask too; images have none.
+        kwargs = {name: value for name, value in step.kwargs.items() if name != "mask"}
+        return dataclasses.replace(step, operation=made[id(layer)], kwargs=kwargs)
 
     return tuple(exact(step) for step in steps)
 
