@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "Backbone": "backbones",
     "Plan": "plans",
     "Decoupling": "plans",
     "DecoupledModel": "decoupled",

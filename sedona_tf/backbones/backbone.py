@@ -76,6 +76,70 @@ class Backbone(keras.Model):
         self.head = head
         self.narrow_auxiliary = narrow_auxiliary
 
+    @classmethod
+    def from_keras(
+        cls,
+        model: keras.Model,
+        max_units: int | None = None,
+        name: str | None = None,
+        *,
+        narrow_auxiliary: bool = True,
+        exact_normalization: bool = False,
+    ) -> Backbone:
+        """Makes a backbone of a functional or Sequential image classifier.
+
+        A cut can follow every feature map `(batch, height, width, channels)` through which all
+        paths from input to output pass, up to the first global pooling, flattening or dense
+        layer; the head begins there, and has at least one layer with weights. Units do not end
+        between a convolution and what finishes it: activation, normalisation, pooling, padding
+        and dropout belong to the unit before them, and those in front of all weights, such as
+        `Rescaling`, to the first. Functional and Sequential models inside the model are opened
+        up if they are called once.
+
+        The layers, and so the weights, are the model's own: training one trains the other. Only
+        a final softmax is left out, since the losses here take logits: then
+        `softmax(backbone(x))` equals `model(x)`; else `backbone(x)` does.
+
+        Args:
+            model: with one input `(height, width, channels)`, of known sizes and channels last,
+                and one output `(classes,)`: logits, or a softmax.
+            max_units: joins neighbouring units until there are at most so many, such that the
+                one with the most multiply-adds has as few as possible; None for no limit.
+            name: of the backbone, which plans refer to; by default the model's.
+            narrow_auxiliary: see the class.
+            exact_normalization: puts `sedona_tf.layers.BatchNormalization` in the place of
+                Keras', with the same weights. For searches: the second derivative of Keras' own
+                is slightly wrong, and with it the hypergradient. Training does not need it.
+
+        Returns:
+            The `Backbone`; its units are named `unit_1`, `unit_2`, ...
+
+        Raises:
+            UserError: for a model with code of its own, several inputs or outputs, inputs other
+                than images, sizes that are not known, an activation other than softmax at the
+                end, or fewer than two units; and naming the layer for one that different units
+                share, or that is stateful, has channels first or adds a loss (a regularizer).
+
+        Example:
+            >>> import keras
+            >>> from sedona_tf import Backbone
+            >>> model = keras.applications.MobileNetV2(
+            ...     (32, 32, 3), alpha=0.35, weights=None, classes=10
+            ... )
+            >>> backbone = Backbone.from_keras(model, max_units=4)
+            >>> [unit.output_shape[1:] for unit in backbone.units]
+            [(8, 8, 48), (5, 5, 96), (3, 3, 192), (1, 1, 1280)]
+        """
+        from sedona_tf.backbones.from_keras import from_keras
+
+        return from_keras(
+            model,
+            max_units,
+            name,
+            narrow_auxiliary=narrow_auxiliary,
+            exact_normalization=exact_normalization,
+        )
+
     @property
     def num_classes(self) -> int:
         """Number of logits."""

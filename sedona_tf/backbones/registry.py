@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+
+import keras
 
 from sedona_tf.backbones import resnet, vgg
 from sedona_tf.backbones.backbone import Backbone
@@ -16,22 +19,40 @@ _FAMILIES = {
 }
 
 
+KERAS = "keras:"
+"""What stands before the name of an architecture of `keras.applications`."""
+
+_WIDTH, _STEM = 16, "small"
+
+
 def names() -> list[str]:
-    """Names that `build` takes."""
+    """Names that `build` takes, besides those of `keras.applications`."""
     return list(_FAMILIES)
+
+
+def keras_names() -> list[str]:
+    """Names of `keras.applications` that `build` takes after `keras:`."""
+    functions = inspect.getmembers(keras.applications, inspect.isfunction)
+    return [
+        name for name, function in functions if "classes" in inspect.signature(function).parameters
+    ]
 
 
 def build(
     name: str,
     input_shape: Sequence[int],
     num_classes: int,
-    width: int = 16,
-    stem: str = "small",
+    width: int = _WIDTH,
+    stem: str = _STEM,
 ) -> Backbone:
     """Builds a backbone with random weights.
 
     Args:
-        name: one of `names()`, for example `"resnet50"`.
+        name: one of `names()`, for example `"resnet50"`; or `"keras:"` and a name of
+            `keras.applications`, for example `"keras:ResNet50"`: that network without its
+            preprocessing (where it can be left out; EfficientNetB0 to B7 always divide by 255),
+            cut by `Backbone.from_keras`. It has its own width and stem, so these two must be
+            the defaults.
         input_shape: `(height, width, channels)` of the images, in pixels.
         num_classes: number of logits.
         width: channels of the first stage: 16 on CIFAR, 64 on ImageNet (paper, section 4).
@@ -49,7 +70,7 @@ def build(
         >>> [unit.name for unit in backbone.units][:2], backbone.output_shape
         (['unit_1', 'unit_2'], (None, 10))
     """
-    if name not in _FAMILIES:
+    if name not in _FAMILIES and not name.startswith(KERAS):
         raise UserError(unknown_name("backbone", name, names()))
     if stem not in ("small", "imagenet"):
         raise UserError(unknown_name("stem", stem, ["small", "imagenet"]))
@@ -60,5 +81,27 @@ def build(
     for argument, value, least in (("num_classes", num_classes, 2), ("width", width, 4)):
         if value < least:
             raise UserError(f"{argument} must be at least {least}. Received: {value}")
+    if name.startswith(KERAS):
+        if (width, stem) != (_WIDTH, _STEM):
+            raise UserError(
+                f"'{name}' has its own width and stem: leave them at {_WIDTH} and '{_STEM}'. "
+                f"Received: {width} and '{stem}'"
+            )
+        return _application(name.removeprefix(KERAS), input_shape, num_classes)
     builder, depth = _FAMILIES[name]
     return builder(depth, input_shape, num_classes, width, stem)
+
+
+def _application(name: str, input_shape: Sequence[int], num_classes: int) -> Backbone:
+    if name not in keras_names():
+        raise UserError(unknown_name("architecture of keras.applications", name, keras_names()))
+    function = getattr(keras.applications, name)
+    options = {"weights": None, "classes": num_classes, "classifier_activation": None}
+    if "include_preprocessing" in inspect.signature(function).parameters:
+        options["include_preprocessing"] = False
+    try:
+        model = function(input_shape=tuple(input_shape), **options)
+    except ValueError as error:  # for example of images that are too small
+        reason = " ".join(str(error).split())
+        raise UserError(f"{KERAS}{name} cannot be built: {reason}") from error
+    return Backbone.from_keras(model, name=f"keras_{name}")  # a colon is no scope of TensorFlow

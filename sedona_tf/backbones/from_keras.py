@@ -1,0 +1,130 @@
+"""A backbone made of any image classifier that is a graph of Keras operations."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import keras
+
+from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
+from sedona_tf.backbones.operations import Step, is_graph, replay, trace
+from sedona_tf.backbones.substitutes import exactly_normalized, without_softmax
+from sedona_tf.errors import UserError
+
+__all__ = ["from_keras"]
+
+
+def from_keras(
+    model: keras.Model,
+    max_units: int | None = None,
+    name: str | None = None,
+    *,
+    narrow_auxiliary: bool = True,
+    exact_normalization: bool = False,
+) -> Backbone:
+    """Makes a backbone of a model; see `Backbone.from_keras`."""
+    _check_model(model)
+    if max_units is not None and (type(max_units) is not int or max_units < 2):
+        raise UserError(f"max_units must be an integer of at least 2. Received: {max_units!r}")
+    graph = trace(model)
+    for step in graph.steps:
+        _check_step(step)
+    ends = unit_ends(graph)
+    if len(ends) < 2:
+        raise UserError(
+            f"model '{model.name}' cannot be cut: it has {len(ends)} places where one feature map "
+            f"(batch, height, width, channels) holds everything, and 2 are needed."
+        )
+    for end, tensor in ends:
+        if None in tensor.shape[1:]:
+            raise UserError(
+                f"layer '{graph.steps[end].operation.name}' gives {tensor.shape}, and "
+                f"sizes must be known."
+            )
+    if max_units is not None:
+        starts = [0, *(end + 1 for end, _ in ends)]
+        costs = [multiply_adds(graph.steps[a:b]) for a, b in itertools.pairwise(starts)]
+        ends = [ends[last] for last in group(costs, max_units)]
+
+    steps = without_softmax(graph.steps)
+    if exact_normalization:
+        steps = exactly_normalized(steps)
+    bounds = [(-1, graph.input), *ends, (len(steps) - 1, graph.output)]
+    runs = [steps[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
+    _check_sharing(runs)
+    parts = [
+        build_part(
+            f"unit_{number}" if number < len(runs) else "head",
+            first.shape[1:],
+            lambda x, run=run, first=first, last=last: replay(run, first, last, x),
+        )
+        for number, (run, (_, first), (_, last)) in enumerate(
+            zip(runs, bounds, bounds[1:], strict=False), 1
+        )
+    ]
+    return Backbone(
+        parts[:-1], parts[-1], narrow_auxiliary=narrow_auxiliary, name=name or model.name
+    )
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise UserError(f"model must be a keras.Model. Received: {type(model).__name__}")
+    if not is_graph(model):
+        raise UserError(
+            f"model '{model.name}' must be functional or Sequential: a {type(model).__name__} has "
+            f"code of its own, whose operations cannot be seen."
+        )
+    for kind, tensors, rank, form in (
+        ("input", model.inputs, 4, "images (height, width, channels)"),
+        ("output", model.outputs, 2, "one score a class, (classes,)"),
+    ):
+        if len(tensors) != 1:
+            raise UserError(
+                f"model '{model.name}' must have one {kind}. Received: {len(tensors)} {kind}s"
+            )
+        shape = tuple(tensors[0].shape[1:])
+        if len(shape) != rank - 1:
+            raise UserError(f"the {kind} of '{model.name}' must be {form}. Received: {shape}")
+        if None in shape:
+            raise UserError(
+                f"the {kind} of '{model.name}' must have known sizes: give the model a fixed "
+                f"input shape. Received: {shape}"
+            )
+
+
+def _check_step(step: Step) -> None:
+    layer = step.operation
+    if not isinstance(layer, keras.Layer):
+        return
+    problem = None
+    if isinstance(layer, keras.Model) and not is_graph(layer):
+        problem = "is a model with code of its own; put its layers into the model directly"
+    elif getattr(layer, "stateful", False):
+        problem = "is stateful: it remembers the batch before"
+    elif getattr(layer, "data_format", None) == "channels_first":
+        problem = "has channels first; build the model with channels last"
+    elif layer.losses or getattr(layer, "activity_regularizer", None) is not None:
+        problem = "adds a loss of its own (a regularizer), which is no block's; use weight decay"
+    if problem:
+        raise UserError(f"layer '{layer.name}' {problem}.")
+
+
+def _check_sharing(runs: list[tuple[Step, ...]]) -> None:
+    """Refuses weights in two parts, and two layers of one name in one part."""
+    owner: dict[int, int] = {}
+    for part, run in enumerate(runs):
+        names: dict[str, keras.Operation] = {}
+        for step in run:
+            operation = step.operation
+            if any(owner.setdefault(id(v), part) != part for v in step.variables):
+                raise UserError(
+                    f"layer '{operation.name}' is used in several units, which would share its "
+                    f"weights; make it two layers, or use fewer units (max_units)."
+                )
+            if names.setdefault(operation.name, operation) is not operation:
+                raise UserError(
+                    f"two layers of one unit are named '{operation.name}'; rename one of them."
+                )
