@@ -24,10 +24,6 @@ class PoolFiller(StepCallback):
         self.pool = pool
         self.steps = steps
 
-    def on_train_begin(self, logs=None) -> None:
-        if self.start == 0:
-            self.pool.add(self.model.snapshot(), 0)
-
     def on_train_batch_end(self, batch, logs=None) -> None:
         step = self.step(batch)
         if self.pool.due(step, self.steps):

@@ -41,11 +41,12 @@ class SnapshotPool:
     def due(self, step: int, steps: int) -> bool:
         """Whether weights after `step` of `steps` pretraining steps belong in the pool.
 
-        The times are spread evenly from step 0, the initial weights, to the last.
+        The times are spread evenly up to the last step. The initial weights are left out: their
+        moving statistics have seen no data, so the outer loss there is several times any other's,
+        and the few steps that draw them would decide the search.
         """
-        count = min(self.capacity, steps + 1)
-        times = {round(index * steps / max(count - 1, 1)) for index in range(count)}
-        return step in times
+        count = min(self.capacity, steps)
+        return step in {round(index * steps / count) for index in range(1, count + 1)}
 
     def add(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Adds a snapshot taken at pretraining step `step`."""
