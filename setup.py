@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5"]
+SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
+TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5"]
 
 setup(
     name="sedona_tf",
@@ -32,6 +33,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "serving": SERVING,
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "ruff>=0.6"],
     },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO
 
 from sedona_tf.errors import UserError
 
-__all__ = ["atomic_write", "locked", "make_folder", "remove_partial"]
+__all__ = ["atomic_folder", "atomic_write", "locked", "make_folder", "remove_partial"]
 
 PARTIAL = ".partial"
 """How the name of a file that is still being written ends."""
@@ -44,17 +45,52 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
         temporary = None
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Makes a temporary folder beside `path` that takes its name once it is written and synced.
+
+    Args:
+        path: the folder to write; must not exist, which the caller sees to by a lock.
+
+    Yields:
+        The temporary folder; its name begins with a dot.
+
+    Raises:
+        UserError: if the operating system refuses.
+    """
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+        os.chmod(temporary, 0o755)
+        yield temporary
+        for written in [*temporary.rglob("*"), temporary]:
+            _sync(written)
+        os.rename(temporary, path)
+        temporary = None
+        _sync(path.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def make_folder(folder: Path) -> None:
@@ -70,14 +106,19 @@ def make_folder(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Deletes what a process killed inside `atomic_write` left; only for a folder one has locked.
+    """Deletes what a process killed inside `atomic_write` or `atomic_folder` left.
+
+    Only for a folder that one has locked.
 
     Raises:
         UserError: if the operating system refuses.
     """
     try:
         for path in folder.glob(f".*{PARTIAL}"):
-            path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
     except OSError as error:
         raise UserError(f"cannot clean {folder}: {error.strerror or error}.") from error
 

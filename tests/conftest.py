@@ -42,6 +42,18 @@ def trained(tmp_path_factory) -> tuple[Path, str]:
     return workdir, result.stdout
 
 
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of the first version that the export command made of `trained`, and its output."""
+    from search_runs import command
+
+    output = tmp_path_factory.mktemp("exported") / "models" / "digits"
+    output.parent.mkdir()
+    result = command("export", f"--workdir={trained[0]}", f"--output={output}")
+    assert result.returncode == 0, result.stderr
+    return output / "1", result.stdout
+
+
 @pytest.fixture
 def float64():
     """Builds everything in float64 for the duration of a test."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write, locked, remove_partial
+from sedona_tf.files import atomic_folder, atomic_write, locked, remove_partial
 
 HOLD = (
     "import sys; from sedona_tf.files import locked\n"
@@ -27,6 +27,25 @@ def test_write_takes_the_name_only_when_complete(tmp_path):
         file.write(b"new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_takes_the_name_only_when_complete(tmp_path):
+    path = tmp_path / "folder"
+    with pytest.raises(RuntimeError), atomic_folder(path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("half")
+        assert folder.name.startswith(".") and not path.exists()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(path) as folder:
+        (folder / "file").write_text("new")
+    assert (path / "file").read_text() == "new" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="cannot write"), atomic_folder(path):
+        pass  # the name is taken by a folder that is not empty
+    assert (path / "file").read_text() == "new" and list(tmp_path.iterdir()) == [path]
+    (tmp_path / ".4.xyz.partial" / "inner").mkdir(parents=True)
+    remove_partial(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_removes_what_a_killed_writer_left(tmp_path):

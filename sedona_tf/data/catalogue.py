@@ -19,7 +19,7 @@ _HOST = "storage.googleapis.com"
 
 
 def read_catalogue(
-    name: str, split: str, *, data_dir: str = "", image_size: int = 0
+    name: str, split: str, *, data_dir: str = "", image_size: int = 0, as_stored: bool = False
 ) -> tuple[np.ndarray, np.ndarray, int | None]:
     """Reads a split into memory; downloads and prepares the data set where it is not there yet.
 
@@ -28,6 +28,7 @@ def read_catalogue(
         split: any split expression of TensorFlow Datasets (`train`, `train[:10%]`).
         data_dir: where prepared data sets lie; empty means TensorFlow Datasets' own default.
         image_size: height and width to resize to; 0 leaves the images as they are.
+        as_stored: resize only where the data set does not declare one size.
 
     Returns:
         `(images, labels, num_classes)`: uint8 or float32 `(N, H, W, C)`, int32 `(N,)`, and the
@@ -45,6 +46,9 @@ def read_catalogue(
         _download(name, builder)
         _refuse_large(name, builder)
     try:
+        images_feature = builder.info.features[builder.info.supervised_keys[0]]
+        if as_stored and None not in images_feature.shape:
+            image_size = 0
         dataset = builder.as_dataset(split=split, as_supervised=True, shuffle_files=False)
         pairs = [
             (resize(image[np.newaxis], image_size)[0], label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["resize"]
+__all__ = ["resize", "resize_batch"]
 
 _CHUNK = 1024
 
@@ -25,10 +25,22 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
     result = np.empty((len(images), image_size, image_size, images.shape[3]), images.dtype)
     with tf.device("/CPU:0"):
         for start in range(0, len(images), _CHUNK):
-            chunk = tf.image.resize(
-                images[start : start + _CHUNK], (image_size, image_size), "bilinear", antialias=True
-            ).numpy()
-            if images.dtype == np.uint8:
-                chunk = np.clip(np.rint(chunk), 0, 255)
-            result[start : start + _CHUNK] = chunk
+            chunk = tf.constant(images[start : start + _CHUNK])
+            size = (image_size, image_size)
+            result[start : start + _CHUNK] = resize_batch(chunk, size, images.dtype == np.uint8)
     return result
+
+
+def resize_batch(images: tf.Tensor, size: tuple[int, int], whole: bool) -> tf.Tensor:
+    """What `resize` does to some of its images, also inside a graph.
+
+    Args:
+        images: `(N, H, W, C)`, any real type.
+        size: height and width in pixels.
+        whole: round to whole numbers from 0 to 255, as images stored as uint8 are.
+
+    Returns:
+        `(N, *size, C)` float32.
+    """
+    images = tf.image.resize(tf.cast(images, tf.float32), size, "bilinear", antialias=True)
+    return tf.clip_by_value(tf.round(images), 0.0, 255.0) if whole else images

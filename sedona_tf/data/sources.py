@@ -75,6 +75,7 @@ def load(
     num_classes: int | None = None,
     limit: int = 0,
     image_size: int = 0,
+    as_stored: bool = False,
 ) -> Source:
     """Loads a split into memory.
 
@@ -88,6 +89,8 @@ def load(
         limit: if positive, at most so many examples, class-stratified, always the same ones;
             `synthetic` makes so many (0: 1024).
         image_size: if positive, height and width to resize to (`synthetic`: 0 is 32).
+        as_stored: leave the images at the size they are stored at; not those of a data set of the
+            catalogue that does not declare one size, nor `synthetic`, which has none.
 
     Returns:
         The checked source.
@@ -118,7 +121,7 @@ def load(
         )
     else:
         images, labels, own_classes = read_catalogue(
-            config_name, split, data_dir=data_dir, image_size=image_size
+            config_name, split, data_dir=data_dir, image_size=image_size, as_stored=as_stored
         )
     num_classes = own_classes if num_classes is None else num_classes
     if num_classes is None:
@@ -127,7 +130,8 @@ def load(
     if limit:
         chosen = stratified_subset(labels, limit)
         images, labels = images[chosen], labels[chosen]
-    return dataclasses.replace(source, images=resize(images, image_size), labels=labels)
+    images = images if as_stored else resize(images, image_size)
+    return dataclasses.replace(source, images=images, labels=labels)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -58,7 +58,10 @@ def restore(arrays: Arrays, model: DecoupledModel, history: dict[str, list]) -> 
     try:
         for kind, variables in wanted.items():
             for index, variable in enumerate(variables):
-                variable.assign(arrays[f"{kind}/{index:05d}"])
+                value = arrays[f"{kind}/{index:05d}"]
+                if value.dtype.kind == "V":  # NumPy's files have no name for bfloat16
+                    value = value.view(tf.as_dtype(variable.dtype).as_numpy_dtype)
+                variable.assign(value)
         history.clear()
         history.update(json.loads(arrays["history"].tobytes()))
     except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:

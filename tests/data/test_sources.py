@@ -56,6 +56,13 @@ def test_limit_and_image_size():
     assert (np.abs(counts - 100 * np.bincount(everything) / len(everything)) < 1).all()
 
 
+def test_as_stored_leaves_out_the_resizing():
+    given = {"limit": 50, "as_stored": True}
+    stored = load("digits", "train", image_size=12, **given)
+    np.testing.assert_array_equal(stored.images, load("digits", "train", limit=50).images)
+    assert load("synthetic", "train", image_size=5, **given).images.shape == (50, 5, 5, 3)
+
+
 def test_resize_against_block_means():
     # An antialiased triangle of half-width 2 over pixels weighs (1, 3, 3, 1) / 8 inside.
     row = np.array([0, 8, 80, 16, 240, 0, 40, 8], np.uint8)
@@ -147,6 +154,8 @@ def test_catalogue_reads_a_prepared_data_set(prepared, monkeypatch):
     assert (source.images.shape, source.num_classes) == ((9, 4, 4, 3), 3)
     np.testing.assert_array_equal(source.images[:, 0, 0, 0] % 3, source.labels)
     assert load("tiny_mixed", "train", data_dir=prepared, image_size=4).images.shape[1:3] == (4, 4)
+    stored = load("tiny_same", "train", data_dir=prepared, image_size=6, as_stored=True)
+    assert stored.images.shape[1:3] == (6, 6)  # it declares (None, None, 3)
     with pytest.raises(UserError, match="3 sizes; set image_size"):
         load("tiny_mixed", "train", data_dir=prepared)
     with pytest.raises(UserError, match="cannot read split 'none'") as caught:

@@ -83,6 +83,21 @@ def test_load_run_rebuilds_the_trained_model(method, plan, tmp_path):
     assert again["accuracy"] == pytest.approx(1 - evaluation.head, abs=1e-6)
 
 
+def test_load_run_in_half_precision(tmp_path):
+    """A pipeline's buffers are bfloat16 then, which NumPy's files have no name for."""
+    keep, config = Keep(), recipe(train__precision="mixed_bfloat16", train__epochs=1)
+    try:
+        run_training(config, tmp_path, method="dgl", num_blocks=2, extra_callbacks=[keep])
+        run = load_run(tmp_path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    (buffer,), (expected,) = run.model.buffers, keep.model.buffers
+    assert "bfloat16" in {variable.dtype.name for variable in buffer.variables}
+    for one, other in zip(buffer.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    np.testing.assert_array_equal(predictions(run), predictions(keep.model))
+
+
 def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_path):
     """The buffer held a batch then; weights would be off by whole updates, not by 1e-5."""
     config = recipe()

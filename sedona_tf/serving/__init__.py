@@ -1,0 +1,1 @@
+"""Trained models as SavedModels for TensorFlow Serving, with warm-up requests and configuration."""
