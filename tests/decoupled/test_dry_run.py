@@ -28,6 +28,7 @@ def recipe(name: str, variant: str = ""):
     [
         ("digits", ""),
         ("fashion_mnist", ""),
+        ("fashion_mnist_resnet18", ""),
         ("cifar10", "smoke"),
         ("tiny_imagenet", "smoke"),
         ("imagenet", ""),  # ResNet-50, 224 x 224 pixels
