@@ -23,8 +23,10 @@ import resource
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as the search command on few cores
+
+from sedona_tf.kernels import choose_kernels
+
+choose_kernels()  # as the search command does
 
 import keras
 import numpy as np

@@ -19,6 +19,7 @@ from pathlib import Path
 from absl import flags
 
 from sedona_tf import command_line
+from sedona_tf.kernels import choose_kernels
 
 __all__ = ["command", "main"]
 
@@ -33,6 +34,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    choose_kernels()
     from sedona_tf.decoupled.ensemble import Ensemble
     from sedona_tf.decoupled.run import load_run
     from sedona_tf.reporting.evaluation_table import evaluation_table

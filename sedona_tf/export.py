@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from sedona_tf import command_line
+from sedona_tf.kernels import choose_kernels
 
 __all__ = ["define_flags", "main"]
 
@@ -44,6 +45,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    choose_kernels()
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells how it saves, at length
     print("starting TensorFlow", flush=True)
     from sedona_tf.serving.publish import publish

@@ -18,6 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from sedona_tf import command_line
+from sedona_tf.kernels import choose_kernels
 
 __all__ = ["define_flags", "main"]
 
@@ -35,10 +36,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # convolutions are faster by a third
-    if (os.cpu_count() or 1) <= 4:
-        # The candidates keep few cores busy by themselves; sharing each small operation costs time.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    choose_kernels()
     recipe = flags.FLAGS.recipe
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}")
     print("starting TensorFlow", flush=True)

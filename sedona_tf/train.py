@@ -23,6 +23,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from sedona_tf import command_line
+from sedona_tf.kernels import choose_kernels
 from sedona_tf.plans import METHODS
 
 __all__ = ["define_flags", "main"]
@@ -61,11 +62,8 @@ def main() -> None:
     recipe, method, devices = flags.FLAGS.recipe, flags.FLAGS.method, flags.FLAGS.devices
     blocks = 1 if method == "backprop" else flags.FLAGS.blocks
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     processors = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
-    if processors > 1:  # a device's share of the cores for each operation
-        threads = max((os.cpu_count() or 1) // processors, 1)
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
+    choose_kernels(processors)
     print("starting TensorFlow", flush=True)
     import tensorflow as tf
 

@@ -20,6 +20,7 @@ from sedona_tf import command_line
 from sedona_tf.errors import UserError
 from sedona_tf.hosts import ANY, fence, own_address
 from sedona_tf.interruption import StopRequest
+from sedona_tf.kernels import choose_kernels
 
 __all__ = ["define_flags", "main", "serve"]
 
@@ -65,6 +66,7 @@ def serve(port: int, host: str) -> tuple[object, str]:
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    choose_kernels()
     with StopRequest():
         server, address = serve(flags.FLAGS.port, flags.FLAGS.host)
         print(f"worker ready on {address}", flush=True)
