@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -33,25 +34,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         UserError: if the operating system refuses (full disk, read-only folder).
     """
     path = Path(path)
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent
-        )
-        with os.fdopen(handle, "w+b") as file:
+    with _whole(path, _temporary_file, lambda file: file.unlink(missing_ok=True)) as temporary:
+        with open(temporary, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        temporary = None
-        _sync(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
 
 
 @contextlib.contextmanager
@@ -67,21 +55,44 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: if the operating system refuses.
     """
-    temporary = None
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+    remove = functools.partial(shutil.rmtree, ignore_errors=True)
+    with _whole(path, tempfile.mkdtemp, remove) as temporary:
         os.chmod(temporary, 0o755)
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _sync(written)
-        os.rename(temporary, path)
+
+
+@contextlib.contextmanager
+def _whole(path: Path, make: Callable[..., str], remove: Callable[[Path], None]) -> Iterator[Path]:
+    """Makes something temporary beside `path` that takes its name after the `with` block.
+
+    Args:
+        path: the name to take.
+        make: as `tempfile.mkdtemp`.
+        remove: deletes what was made, if it did not come to take the name.
+
+    Raises:
+        UserError: if the operating system refuses, the block's doings included.
+    """
+    temporary = None
+    try:
+        temporary = Path(make(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
+        yield temporary
+        os.replace(temporary, path)
         temporary = None
         _sync(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            remove(temporary)
+
+
+def _temporary_file(**options) -> str:
+    handle, name = tempfile.mkstemp(**options)
+    os.close(handle)
+    return name
 
 
 def _sync(path: Path) -> None:
