@@ -130,15 +130,10 @@ class Backbone(keras.Model):
             >>> [unit.output_shape[1:] for unit in backbone.units]
             [(8, 8, 48), (5, 5, 96), (3, 3, 192), (1, 1, 1280)]
         """
-        from sedona_tf.backbones.from_keras import from_keras
+        from sedona_tf.backbones.from_keras import cut_model
 
-        return from_keras(
-            model,
-            max_units,
-            name,
-            narrow_auxiliary=narrow_auxiliary,
-            exact_normalization=exact_normalization,
-        )
+        *units, head = cut_model(model, max_units, exact_normalization)
+        return cls(units, head, narrow_auxiliary=narrow_auxiliary, name=name or model.name)
 
     @property
     def num_classes(self) -> int:

@@ -1,4 +1,4 @@
-"""A backbone made of any image classifier that is a graph of Keras operations."""
+"""The parts of a backbone made of any image classifier that is a graph of Keras operations."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ from typing import Any
 
 import keras
 
-from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.backbones.backbone import build_part
 from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
 from sedona_tf.backbones.operations import Step, is_graph, replay, trace
 from sedona_tf.backbones.substitutes import exactly_normalized, without_softmax
 from sedona_tf.errors import UserError
 
-__all__ = ["from_keras"]
+__all__ = ["cut_model"]
 
 
-def from_keras(
-    model: keras.Model,
-    max_units: int | None = None,
-    name: str | None = None,
-    *,
-    narrow_auxiliary: bool = True,
-    exact_normalization: bool = False,
-) -> Backbone:
-    """Makes a backbone of a model; see `Backbone.from_keras`."""
+def cut_model(
+    model: keras.Model, max_units: int | None, exact_normalization: bool
+) -> list[keras.Model]:
+    """The units and, last, the head of `Backbone.from_keras`, whose arguments these are."""
     _check_model(model)
     if max_units is not None and (type(max_units) is not int or max_units < 2):
         raise UserError(f"max_units must be an integer of at least 2. Received: {max_units!r}")
@@ -54,7 +49,7 @@ def from_keras(
     bounds = [(-1, graph.input), *ends, (len(steps) - 1, graph.output)]
     runs = [steps[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
     _check_sharing(runs)
-    parts = [
+    return [
         build_part(
             f"unit_{number}" if number < len(runs) else "head",
             first.shape[1:],
@@ -64,9 +59,6 @@ def from_keras(
             zip(runs, bounds, bounds[1:], strict=False), 1
         )
     ]
-    return Backbone(
-        parts[:-1], parts[-1], narrow_auxiliary=narrow_auxiliary, name=name or model.name
-    )
 
 
 def _check_model(model: Any) -> None:
