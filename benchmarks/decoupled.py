@@ -48,15 +48,12 @@ CONFIGURATIONS = {
     "end_to_end": {"blocks": 1, "cores": [0, 1]},
     "four_blocks": {"blocks": 4, "cores": [0, 1], "schedule": "lockstep"},
 }
-# For two blocks, where time balances; for four, where memory does: ResNet-50's activations are
-# larger at the bottom.
+# For two blocks, where time balances, the net at the cut included; for four, where memory does:
+# ResNet-50's activations are larger at the bottom.
 CUTS = {
-    ("equal16", 2, "mlp_sr"): (8,),
-    ("equal16", 2, "separable"): (7,),
-    ("equal16", 4, "mlp_sr"): (4, 8, 12),
-    ("equal16", 4, "separable"): (4, 8, 12),
-    ("resnet50", 4, "mlp_sr"): (1, 3, 7),
-    ("resnet50", 4, "separable"): (1, 3, 7),
+    ("equal16", 2): {"mlp_sr": (8,), "separable": (7,)},
+    ("equal16", 4): dict.fromkeys(("mlp_sr", "separable"), (4, 8, 12)),
+    ("resnet50", 4): dict.fromkeys(("mlp_sr", "separable"), (1, 3, 7)),
 }
 
 
@@ -111,7 +108,8 @@ def child(arguments) -> None:
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)
     backbone = build(arguments.backbone, arguments.width)
-    cuts = CUTS.get((arguments.backbone, settings["blocks"], arguments.auxiliary), ())
+    blocks = settings["blocks"]
+    cuts = CUTS[arguments.backbone, blocks][arguments.auxiliary] if blocks > 1 else ()
     depth = {"depth": 1} if arguments.auxiliary == "separable" else {}
     auxiliary = ({"kind": arguments.auxiliary, **depth},) * len(cuts)
     decoupling = plans.Decoupling(backbone.name, len(backbone.units), cuts, auxiliary)

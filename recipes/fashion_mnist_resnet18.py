@@ -29,7 +29,6 @@ def get_config(variant: str = ""):
     config.search.steps = 600
     config.search.batch_size = 64
     config.search.validation_batch_size = 256
-    config.search.snapshots = 50
     config.search.checkpoint_every = 100
     config.train.epochs = 30
     return recipe.with_variant(

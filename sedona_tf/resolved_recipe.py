@@ -15,16 +15,11 @@ __all__ = ["read_recipe", "require_same_recipe", "write_recipe"]
 
 NAME = "recipe.json"
 
+_PACE = ("checkpoint_every", "momentum", "weight_decay", "learning_rate", "final_learning_rate")
 FREE = {
     "data": ("data_dir", "dry_run"),
-    "search": (
-        *("pretraining_steps", "steps", "checkpoint_every", "momentum", "weight_decay"),
-        *("learning_rate", "final_learning_rate", "architecture_learning_rate"),
-    ),
-    "train": (
-        *("epochs", "checkpoint_every", "momentum", "weight_decay"),
-        *("learning_rate", "final_learning_rate"),
-    ),
+    "search": ("pretraining_steps", "steps", "architecture_learning_rate", *_PACE),
+    "train": ("epochs", *_PACE),
 }
 """Fields that may change when a run is resumed; the rest decides what it has seen."""
 

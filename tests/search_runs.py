@@ -38,7 +38,7 @@ def search(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 def command(
-    name: str, *arguments: str, timeout: float = 600, **options
+    name: str, *arguments: str, timeout: float = 600, env: dict = ENVIRONMENT, **options
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end; options as of `subprocess.run`."""
     return subprocess.run(
@@ -46,10 +46,22 @@ def command(
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=ENVIRONMENT,
+        env=env,
         check=False,
         **options,
     )
+
+
+def help_of(name: str) -> tuple[str, set[str]]:
+    """What `--help` of a command prints, and the modules that it imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"sedona_tf.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout, {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
 
 
 class Running:

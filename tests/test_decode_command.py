@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from search_runs import help_of
 
 from sedona_tf.plans import Plan
 
@@ -120,15 +121,13 @@ def test_errors_are_one_line(plan_file, arguments, words):
 
 def test_help_is_quick_and_loads_no_tensorflow():
     start = time.perf_counter()
-    done = call("-X", "importtime", "-m", "sedona_tf.decode", "--help")
+    text, imported = help_of("decode")
     assert time.perf_counter() - start < 5  # 0.3 s when idle; TensorFlow alone takes longer
-    assert done.returncode == 0
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "sedona_tf.plans.plan" in imported
     assert not imported & {"tensorflow", "keras", "matplotlib"}
     for words in ("Examples:", "--plan", "(required)", "--[no]json", "(default:"):
-        assert words in done.stdout
-    assert "pdb" not in done.stdout
+        assert words in text
+    assert "pdb" not in text
 
 
 def test_full_output_and_closed_pipe(plan_file):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from search_runs import ENVIRONMENT, command, refused
+from search_runs import ENVIRONMENT, command, help_of, refused
 
 from sedona_tf.errors import UserError
 from sedona_tf.serving.publish import choose_version, publish
@@ -115,14 +115,8 @@ def test_without_the_optional_package(tmp_path):
 
 
 def test_help_is_quick_and_loads_no_tensorflow():
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "sedona_tf.export", "--help"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    text, imported = help_of("export")
     assert "sedona_tf.command_line" in imported
     assert not imported & {"tensorflow", "keras", "numpy", "scipy", "google.protobuf"}
     for words in ("Examples:", "--workdir", "(required)", "--version", "exit_K", "K > 1"):
-        assert words in done.stdout
+        assert words in text

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
+from search_runs import ENVIRONMENT, command
 from train_runs import METHOD, TRAIN
 
 from sedona_tf.kernels import choose_kernels
@@ -38,12 +37,6 @@ def test_onednn_only_with_two_threads(monkeypatch, cores, devices, given, thread
 
 def test_one_thread_an_operation_does_not_crash(tmp_path):
     """With oneDNN's kernels this run ended in heap corruption."""
-    environment = {k: v for k, v in os.environ.items() if k not in (THREADS, ONEDNN)}
-    result = subprocess.run(
-        [sys.executable, "-m", "sedona_tf.train", *TRAIN, *METHOD, f"--workdir={tmp_path / 'run'}"],
-        capture_output=True,
-        text=True,
-        env=environment | {"TF_CPP_MIN_LOG_LEVEL": "3", THREADS: "1"},
-        check=False,
-    )
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != ONEDNN}
+    result = command("train", *TRAIN, *METHOD, f"--workdir={tmp_path / 'run'}", env=environment)
     assert result.returncode == 0, result.stderr[-500:]
