@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SHIPPED = ["sedona_tf.recipes", "sedona_tf.saved_plans", "sedona_tf.saved_plans.published"]
 SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
 TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5"]
 
@@ -14,8 +15,10 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["sedona_tf", "sedona_tf.*"]),
-    package_data={"sedona_tf": ["py.typed"]},
+    packages=[*find_packages(include=["sedona_tf", "sedona_tf.*"]), *SHIPPED],
+    # Folders beside the package in a checkout, inside it once installed; see sedona_tf/shipped.py.
+    package_dir={"sedona_tf.recipes": "recipes", "sedona_tf.saved_plans": "saved_plans"},
+    package_data={"sedona_tf": ["py.typed"], **{name: ["*.json", "*.png"] for name in SHIPPED}},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=2.1",
