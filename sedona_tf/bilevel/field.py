@@ -26,6 +26,15 @@ class State(NamedTuple):
         weights: `(W,)`, see `Supernet.weights`.
         statistics: `(S,)`, moving statistics, see `Supernet.statistics`.
         seeds: states of random generators, see `Supernet.seeds`.
+
+    Example: a supernet's present values.
+        >>> from sedona_tf import backbones
+        >>> from sedona_tf.auxiliary import Candidate
+        >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+        >>> supernet = Supernet(backbone, [Candidate("mlp_sr")])
+        >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
+        >>> state.weights.shape == (supernet.weights.size,)
+        True
     """
 
     weights: tf.Tensor

@@ -33,6 +33,27 @@ class Supernet:
 
     Raises:
         ValueError: if the backbone has fewer than two units.
+
+    Example:
+        >>> backbone = Backbone.from_keras(
+        ...     keras.Sequential(
+        ...         [
+        ...             keras.Input((8, 8, 1)),
+        ...             keras.layers.Conv2D(4, 3, activation="relu"),
+        ...             keras.layers.Conv2D(4, 3, activation="relu"),
+        ...             keras.layers.GlobalAveragePooling2D(),
+        ...             keras.layers.Dense(10),
+        ...         ]
+        ...     )
+        ... )
+        >>> supernet = Supernet(backbone, [Candidate("mlp_sr")])
+        >>> [part.name for part in supernet.parts]
+        ['unit_1', 'unit_2', 'aux_1_1', 'head']
+        >>> supernet.weights.size == sum(
+        ...     part.count_params() - sum(v.shape.num_elements() for v in part.non_trainable_variables)
+        ...     for part in supernet.parts
+        ... )
+        True
     """
 
     def __init__(

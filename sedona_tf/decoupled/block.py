@@ -23,6 +23,13 @@ class Block:
         classifier: auxiliary net, or the backbone's head.
         kind: the auxiliary net's kind; None for the head.
         device: where all of it lives.
+
+    Example:
+        >>> from sedona_tf import backbones, decouple, plans
+        >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+        >>> first, last = decouple(backbone, plans.baseline("dgl", backbone, 2)).blocks
+        >>> [unit.name for unit in first.units], first.classifier.name, last.classifier.name
+        (['unit_1', 'unit_2', 'unit_3', 'unit_4'], 'aux_4', 'head')
     """
 
     units: list[keras.Model]
