@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 SHIPPED = ["sedona_tf.recipes", "sedona_tf.saved_plans", "sedona_tf.saved_plans.published"]
 SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
-TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"]
+TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "wheel>=0.40"]
 
 setup(
     name="sedona_tf",
@@ -36,8 +37,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "docs": DOCS,
         "serving": SERVING,
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.11", "ruff>=0.6"],
+        "dev": [*DOCS, *TEST, "mypy>=1.11", "ruff>=0.6"],
     },
 )

@@ -27,11 +27,14 @@ class State(NamedTuple):
         statistics: `(S,)`, moving statistics, see `Supernet.statistics`.
         seeds: states of random generators, see `Supernet.seeds`.
 
-    Example: a supernet's present values.
-        >>> from sedona_tf import backbones
+    Example: what a supernet's variables hold.
+        >>> import keras
+        >>> from sedona_tf import Backbone
         >>> from sedona_tf.auxiliary import Candidate
-        >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
-        >>> supernet = Supernet(backbone, [Candidate("mlp_sr")])
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
         >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
         >>> state.weights.shape == (supernet.weights.size,)
         True
@@ -72,6 +75,21 @@ class Field(NamedTuple):
         losses: `(L,)`, the local losses and, last, the head's.
         logits: `(batch, num_classes)` of the head.
         sweep: what passed between the units.
+
+    Example: no gradient passes a cut at p = 1, and the first unit learns all the same.
+        >>> import keras
+        >>> from sedona_tf import Backbone
+        >>> from sedona_tf.auxiliary import Candidate
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
+        >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
+        >>> images, labels = tf.random.normal((4, 8, 8, 1)), tf.range(4)
+        >>> p, mixture = tf.ones((1,)), tf.ones((1, 1))
+        >>> field = relaxed_field(supernet, state, p, mixture, images, labels)
+        >>> field.gradients.shape == state.weights.shape, field.losses.shape
+        (True, TensorShape([2]))
     """
 
     gradients: tf.Tensor

@@ -25,11 +25,13 @@ class Block:
         device: where all of it lives.
 
     Example:
-        >>> from sedona_tf import backbones, decouple, plans
-        >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+        >>> from sedona_tf import decouple, plans
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> backbone = Backbone.from_keras(keras.Sequential([*layers, keras.layers.Dense(10)]))
         >>> first, last = decouple(backbone, plans.baseline("dgl", backbone, 2)).blocks
         >>> [unit.name for unit in first.units], first.classifier.name, last.classifier.name
-        (['unit_1', 'unit_2', 'unit_3', 'unit_4'], 'aux_4', 'head')
+        (['unit_1'], 'aux_1', 'head')
     """
 
     units: list[keras.Model]
