@@ -52,8 +52,8 @@ print(f"{len(train.images)} images {search_data.input_shape}, {len(backbone.unit
 # %%
 search = SearchModel(backbone, [Candidate("separable", (("depth", 1),))], learning_rate=0.05)
 search.compile(keras.optimizers.Adam(1e-2, beta_1=0.5))
-search.fit(search_data.training(0, 3 * SEARCH_STEPS), verbose=2)
-search.fit(search_data.search(0, SEARCH_STEPS), verbose=2)
+search.fit(search_data.training(0, 3 * SEARCH_STEPS), shuffle=False, verbose=2)
+search.fit(search_data.search(0, SEARCH_STEPS), shuffle=False, verbose=2)
 
 plan = Plan(
     backbone=backbone.name,
@@ -86,10 +86,11 @@ model.compile(
     metrics=["accuracy"],
 )
 history = model.fit(
-    training_data.training(0, steps).repeat(),
+    training_data.training(0, steps),
     steps_per_epoch=training_data.steps_per_epoch,
     epochs=EPOCHS,
     validation_data=training_data.validation(),
+    shuffle=False,
     verbose=2,
 ).history
 

@@ -38,7 +38,7 @@ class Kind:
         >>> def linear(x, *, num_classes, narrow):
         ...     x = keras.layers.GlobalAveragePooling2D()(x)
         ...     return keras.layers.Dense(num_classes)(x)
-        >>> register("linear", Kind(linear, cross_entropy, logits=lambda outputs: outputs, options={}))
+        >>> register("linear", Kind(linear, cross_entropy, lambda outputs: outputs, options={}))
         >>> str(Candidate("linear"))
         'linear'
         >>> del kinds["linear"]
