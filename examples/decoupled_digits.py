@@ -116,8 +116,9 @@ print(f"test error of both, calibrated: {evaluation.calibrated_ensembles[0]:.3f}
 
 # %%
 model.save(OUTPUT / "model.keras")
-model.export(OUTPUT / "saved_model", verbose=False)
 images, _ = next(iter(training_data.validation()))
-served = tf.saved_model.load(str(OUTPUT / "saved_model")).serve(images)
-tf.debugging.assert_near(served, model(images, training=False), atol=1e-4)
+inputs = keras.InputSpec(shape=(None, 8, 8, 1), dtype="float32")
+model.export(OUTPUT / "saved_model", input_signature=[inputs], verbose=False)
+served = tf.saved_model.load(str(OUTPUT / "saved_model"))
+tf.debugging.assert_near(served.serve(images), model(images, training=False), atol=1e-4)
 print("wrote", sorted(path.name for path in OUTPUT.iterdir()))
