@@ -17,7 +17,7 @@ def test_decoupled_digits(tmp_path):
         [sys.executable, str(ROOT / "examples/decoupled_digits.py")],
         capture_output=True,
         text=True,
-        env=ENVIRONMENT | {"SEARCH_STEPS": "2", "EPOCHS": "3", "OUTPUT": str(tmp_path)},
+        env=ENVIRONMENT | {"SEARCH_STEPS": "2", "EPOCHS": "5", "OUTPUT": str(tmp_path)},
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -29,3 +29,8 @@ def test_decoupled_digits(tmp_path):
     served = tf.saved_model.load(str(tmp_path / "saved_model"))
     assert served.serve(tf.zeros((2, 8, 8, 1))).shape == (2, 10)
     assert (tmp_path / "model.keras").stat().st_size > 0
+
+
+def test_the_docs_show_the_example():
+    """A formatter of code in Markdown once rewrote the marker, which mkdocs then took for code."""
+    assert '\n--8<-- "examples/decoupled_digits.py"\n' in (ROOT / "docs/example.md").read_text()
