@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format
+.PHONY: demo test lint docs format
 .DELETE_ON_ERROR:
 
 .venv/installed: setup.py pyproject.toml
@@ -14,13 +14,16 @@ demo: .venv/installed
 	rm -rf runs/digits
 	$(BIN)/python -m sedona_tf.search --recipe recipes/digits.py --workdir runs/digits
 
-test: .venv/installed lint
+test: .venv/installed lint docs
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: .venv/installed
 	$(BIN)/ruff check --fix .

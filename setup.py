@@ -4,8 +4,10 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SHIPPED = ["sedona_tf.recipes", "sedona_tf.saved_plans", "sedona_tf.saved_plans.published"]
 SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
-TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"]
+TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "wheel>=0.40"]
 
 setup(
     name="sedona_tf",
@@ -14,8 +16,10 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["sedona_tf", "sedona_tf.*"]),
-    package_data={"sedona_tf": ["py.typed"]},
+    packages=[*find_packages(include=["sedona_tf", "sedona_tf.*"]), *SHIPPED],
+    # Folders beside the package in a checkout, inside it once installed; see sedona_tf/shipped.py.
+    package_dir={"sedona_tf.recipes": "recipes", "sedona_tf.saved_plans": "saved_plans"},
+    package_data={"sedona_tf": ["py.typed"], **{name: ["*.json", "*.png"] for name in SHIPPED}},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=2.1",
@@ -33,8 +37,9 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "docs": DOCS,
         "serving": SERVING,
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.11", "ruff>=0.6"],
+        "dev": [*DOCS, *TEST, "mypy>=1.11", "ruff>=0.6"],
     },
 )

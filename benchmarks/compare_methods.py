@@ -1,7 +1,7 @@
 r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
-Usage: python benchmarks/compare_methods.py [--recipe recipes/fashion_mnist_resnet18.py] \
-    [--plan saved_plans/fashion_mnist_resnet18.json] [--methods backprop,predsim,dgl,sedona] \
+Usage: python benchmarks/compare_methods.py [--recipe fashion_mnist_resnet18] \
+    [--plan fashion_mnist_resnet18] [--methods backprop,predsim,dgl,sedona] \
     [--blocks 2,4] [--seeds 3] [--cores 0,1]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
@@ -111,8 +111,8 @@ def plot(rows: list[dict], path: Path) -> None:
 def main() -> None:
     """Runs what is missing, then writes table and plot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="recipes/fashion_mnist_resnet18.py")
-    parser.add_argument("--plan", default="saved_plans/fashion_mnist_resnet18.json")
+    parser.add_argument("--recipe", default="fashion_mnist_resnet18")
+    parser.add_argument("--plan", default="fashion_mnist_resnet18")
     parser.add_argument("--blocks", default="2,4")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", default=",".join(ORDER))

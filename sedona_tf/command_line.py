@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 
 from sedona_tf.errors import Interrupted, UserError, unknown_name
+from sedona_tf.shipped import recipe_file
 
 __all__ = ["help_text", "run"]
 
@@ -124,7 +125,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise UserError(next(filter(None, problems), None) or _flag_problem(error)) from error
     for flag in _recipe_flags():
         if flag.present or flag.value is not None:
-            problem = _load_problem(flag.config_filename, flag.value)
+            problem = _load_problem(recipe_file(flag.config_filename), flag.value)
             if problem:
                 raise UserError(problem)
     if rest[1:]:
@@ -169,10 +170,14 @@ def _recipe_problem(flag: Any) -> str | None:
     if not paths or paths[-1] is None:
         return None
     try:
-        config = flag.parser.parse(paths[-1])
+        path = recipe_file(paths[-1])
+    except UserError as error:
+        return str(error)
+    try:
+        config = flag.parser.parse(path)
     except Exception as error:
-        return _failure(paths[-1], error)
-    problem = _load_problem(paths[-1], config)
+        return _failure(path, error)
+    problem = _load_problem(path, config)
     if problem:
         return problem
     known = _fields(config)

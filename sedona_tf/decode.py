@@ -5,7 +5,7 @@ Usage:
 
 Examples:
   python -m sedona_tf.decode --plan plan.json --blocks 4
-  python -m sedona_tf.decode --plan plan.json --blocks 2,4,8 --json
+  python -m sedona_tf.decode --plan fashion_mnist_resnet18 --blocks 2,4,8 --json
 
 Exit code: 0, or 2 with one line on stderr if something given is wrong.
 """
@@ -21,13 +21,16 @@ from sedona_tf import command_line
 from sedona_tf.errors import UserError
 from sedona_tf.plans.plan import Plan
 from sedona_tf.reporting.table import decoupling_table
+from sedona_tf.shipped import plan_file
 
 __all__ = ["command", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since two commands share some names."""
-    flags.DEFINE_string("plan", None, "plan file that a search wrote.", required=True)
+    flags.DEFINE_string(
+        "plan", None, "file of a plan, or a name such as fashion_mnist_resnet18.", required=True
+    )
     flags.DEFINE_list("blocks", None, "numbers of blocks K, separated by commas.", required=True)
     flags.DEFINE_boolean(
         "json", False, "print JSON instead of a table: an object, or a list for several K."
@@ -36,7 +39,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """Prints the decouplings that the flags ask for."""
-    plan = Plan.load(flags.FLAGS.plan)
+    plan = Plan.load(plan_file(flags.FLAGS.plan))
     blocks = _numbers(flags.FLAGS.blocks)
     if not flags.FLAGS.json:
         print(decoupling_table(plan, blocks))

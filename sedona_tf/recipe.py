@@ -39,6 +39,7 @@ def paper() -> ml_collections.ConfigDict:
     config.backbone.name = "resnet50"
     config.backbone.width = 16
     config.backbone.stem = "small"
+    config.backbone.max_units = 0  # of keras:NAME, joining neighbours; 0: all there are
 
     config.search = ml_collections.ConfigDict()
     config.search.candidate_depths = (1, 2, 3, 4)  # of separable auxiliary nets

@@ -1,10 +1,10 @@
 """Searches for a plan: where to cut a network and which auxiliary net to put at each cut.
 
 Examples:
-  python -m sedona_tf.search --recipe recipes/digits.py
-  python -m sedona_tf.search --recipe recipes/digits.py:smoke --workdir /tmp/smoke
-  python -m sedona_tf.search --recipe recipes/cifar10.py --recipe.backbone.name=vgg19
-  python -m sedona_tf.search --recipe recipes/digits.py --workdir runs/digits --resume
+  python -m sedona_tf.search --recipe digits
+  python -m sedona_tf.search --recipe digits:smoke --workdir /tmp/smoke
+  python -m sedona_tf.search --recipe cifar10 --recipe.backbone.name=vgg19
+  python -m sedona_tf.search --recipe my_recipe.py --workdir runs/mine --resume
 
 Writes plan.json, report.png, the resolved recipe, checkpoints and TensorBoard logs.
 """
@@ -15,20 +15,17 @@ import os
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.recipe_flag import define_recipe
 
 __all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    config_flags.DEFINE_config_file(
-        "recipe", help_string="recipe file; --recipe.FIELD=VALUE changes a field."
-    )
-    flags.mark_flag_as_required("recipe")
+    define_recipe()
     flags.DEFINE_string("workdir", None, "folder of the run; runs/NAME OF THE RECIPE if not given.")
     flags.DEFINE_bool("resume", False, "go on from the folder's checkpoint.")
 

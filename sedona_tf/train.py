@@ -1,11 +1,11 @@
 """Trains a network as gradient-isolated blocks, or end to end for comparison.
 
 Examples:
-  python -m sedona_tf.train --recipe recipes/digits.py --plan runs/digits/plan.json --blocks 2
-  python -m sedona_tf.train --recipe recipes/digits.py --method backprop
-  python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 4 --devices CPU:0,CPU:1
-  python -m sedona_tf.train --recipe recipes/digits.py --method dgl --blocks 2 --resume
-  python -m sedona_tf.train --recipe recipes/imagenet.py --method dgl --blocks 4 --dry_run
+  python -m sedona_tf.train --recipe digits --plan runs/digits/plan.json --blocks 2
+  python -m sedona_tf.train --recipe digits --method backprop
+  python -m sedona_tf.train --recipe digits --method dgl --blocks 4 --devices CPU:0,CPU:1
+  python -m sedona_tf.train --recipe digits --method dgl --blocks 2 --resume
+  python -m sedona_tf.train --recipe imagenet --plan published/resnet50_k4 --blocks 4 --dry_run
 
 Writes checkpoints, metrics.json, curves.png, the resolved recipe, the decoupling and TensorBoard
 logs into the workdir. With --dry_run it reads and writes nothing: it builds all, takes a few steps
@@ -20,23 +20,25 @@ import re
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
 from sedona_tf.plans import METHODS
+from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.shipped import plan_file, plan_names
 
 __all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    config_flags.DEFINE_config_file(
-        "recipe", help_string="recipe file; --recipe.FIELD=VALUE changes a field."
-    )
-    flags.mark_flag_as_required("recipe")
+    define_recipe()
     flags.DEFINE_enum("method", "sedona", METHODS, "sedona decodes --plan; the others need none.")
-    flags.DEFINE_string("plan", None, "plan of a search, or a decoupling.")
+    flags.DEFINE_string(
+        "plan",
+        None,
+        f"file of a plan or a decoupling, or one of {', '.join(plan_names())}.",
+    )
     flags.DEFINE_integer("blocks", 4, "number of blocks K; backprop has one.", lower_bound=1)
     flags.DEFINE_string(
         "workdir", None, "folder of the run; runs/RECIPE_METHOD_kBLOCKS by default."
@@ -60,6 +62,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     recipe, method, devices = flags.FLAGS.recipe, flags.FLAGS.method, flags.FLAGS.devices
+    plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
     blocks = 1 if method == "backprop" else flags.FLAGS.blocks
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     processors = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
@@ -78,7 +81,7 @@ def main() -> None:
     )
     settings = {
         "method": method,
-        "plan": flags.FLAGS.plan,
+        "plan": plan,
         "num_blocks": blocks,
         "devices": devices,
     }

@@ -44,6 +44,7 @@ def test_refuses_flags(arguments, message):
     [
         (["--recipe.data.source=idx", "--recipe.data.data_dir=/nowhere"], "/nowhere"),
         (["--recipe.backbone.name=resnet19"], "Did you mean 'resnet18'"),
+        (["--recipe.backbone.max_units=3"], "max_units"),
         (["--recipe.search.batch_size=100000"], "batch"),
         (["--recipe.search.inner_steps=0"], "inner_steps"),
         (["--recipe.search.snapshots=0"], "snapshots"),
@@ -53,6 +54,15 @@ def test_refuses_flags(arguments, message):
 def test_refuses_settings(arguments, message, tmp_path):
     refused(search(f"--recipe={DIGITS}", f"--workdir={tmp_path / 'run'}", *arguments), message)
     assert not (tmp_path / "run" / "plan.json").exists()
+
+
+@pytest.mark.slow
+def test_joins_the_units_of_a_network_of_keras(tmp_path):
+    network = ["--recipe.backbone.name=keras:MobileNet", "--recipe.backbone.width=16"]
+    joined = ["--recipe.backbone.max_units=3", "--recipe.data.image_size=32"]
+    result = search(*SMALL, *network, *joined, f"--workdir={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads((tmp_path / "plan.json").read_text())["units"]) == 3
 
 
 def test_refuses_a_folder_that_holds_a_run(finished):

@@ -33,6 +33,15 @@ class Kind:
         loss: `(outputs, labels, smoothing)` to a scalar; the local loss.
         logits: `outputs` to class logits `(batch, num_classes)`, for early exits and ensembles.
         options: option name to the type that a plan file may give it.
+
+    Example: a linear classifier of the mean features.
+        >>> def linear(x, *, num_classes, narrow):
+        ...     x = keras.layers.GlobalAveragePooling2D()(x)
+        ...     return keras.layers.Dense(num_classes)(x)
+        >>> register("linear", Kind(linear, cross_entropy, lambda outputs: outputs, options={}))
+        >>> str(Candidate("linear"))
+        'linear'
+        >>> del kinds["linear"]
     """
 
     define: Callable[..., Outputs]

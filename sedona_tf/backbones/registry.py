@@ -44,6 +44,7 @@ def build(
     num_classes: int,
     width: int = _WIDTH,
     stem: str = _STEM,
+    max_units: int = 0,
 ) -> Backbone:
     """Builds a backbone with random weights.
 
@@ -57,6 +58,8 @@ def build(
         num_classes: number of logits.
         width: channels of the first stage: 16 on CIFAR, 64 on ImageNet (paper, section 4).
         stem: `"small"` for images of about 32 pixels a side, `"imagenet"` for about 224.
+        max_units: of `"keras:"` networks, see `Backbone.from_keras`; 0 for no limit, which the
+            others must have.
 
     Returns:
         A `Backbone` with `units`, `head` and everything a `keras.Model` has.
@@ -87,12 +90,19 @@ def build(
                 f"'{name}' has its own width and stem: leave them at {_WIDTH} and '{_STEM}'. "
                 f"Received: {width} and '{stem}'"
             )
-        return _application(name.removeprefix(KERAS), input_shape, num_classes)
+        return _application(name.removeprefix(KERAS), input_shape, num_classes, max_units)
+    if max_units:
+        raise UserError(
+            f"max_units is for '{KERAS}' backbones; leave it at 0 for '{name}'. "
+            f"Received: {max_units}"
+        )
     builder, depth = _FAMILIES[name]
     return builder(depth, input_shape, num_classes, width, stem)
 
 
-def _application(name: str, input_shape: Sequence[int], num_classes: int) -> Backbone:
+def _application(
+    name: str, input_shape: Sequence[int], num_classes: int, max_units: int
+) -> Backbone:
     if name not in keras_names():
         raise UserError(unknown_name("architecture of keras.applications", name, keras_names()))
     function = getattr(keras.applications, name)
@@ -104,4 +114,5 @@ def _application(name: str, input_shape: Sequence[int], num_classes: int) -> Bac
     except ValueError as error:  # for example of images that are too small
         reason = " ".join(str(error).split())
         raise UserError(f"{KERAS}{name} cannot be built: {reason}") from error
-    return Backbone.from_keras(model, name=f"keras_{name}")  # a colon is no scope of TensorFlow
+    # A colon is no scope of TensorFlow.
+    return Backbone.from_keras(model, max_units or None, name=f"keras_{name}")

@@ -26,6 +26,18 @@ class State(NamedTuple):
         weights: `(W,)`, see `Supernet.weights`.
         statistics: `(S,)`, moving statistics, see `Supernet.statistics`.
         seeds: states of random generators, see `Supernet.seeds`.
+
+    Example: what a supernet's variables hold.
+        >>> import keras
+        >>> from sedona_tf import Backbone
+        >>> from sedona_tf.auxiliary import Candidate
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
+        >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
+        >>> state.weights.shape == (supernet.weights.size,)
+        True
     """
 
     weights: tf.Tensor
@@ -63,6 +75,21 @@ class Field(NamedTuple):
         losses: `(L,)`, the local losses and, last, the head's.
         logits: `(batch, num_classes)` of the head.
         sweep: what passed between the units.
+
+    Example: no gradient passes a cut at p = 1, and the first unit learns all the same.
+        >>> import keras
+        >>> from sedona_tf import Backbone
+        >>> from sedona_tf.auxiliary import Candidate
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
+        >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
+        >>> images, labels = tf.random.normal((4, 8, 8, 1)), tf.range(4)
+        >>> p, mixture = tf.ones((1,)), tf.ones((1, 1))
+        >>> field = relaxed_field(supernet, state, p, mixture, images, labels)
+        >>> field.gradients.shape == state.weights.shape, field.losses.shape
+        (True, TensorShape([2]))
     """
 
     gradients: tf.Tensor

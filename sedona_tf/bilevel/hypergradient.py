@@ -33,6 +33,23 @@ class Hypergradient(NamedTuple):
         loss: scalar, the outer loss after the inner steps.
         logits: `(validation batch, num_classes)` after the inner steps.
         weights: `(W,)`, the weights after the inner steps.
+
+    Example: one inner step; a network of two units has one p.
+        >>> import keras
+        >>> from sedona_tf import Backbone
+        >>> from sedona_tf.auxiliary import Candidate
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
+        >>> state = State(supernet.weights.read(), supernet.statistics.read(), ())
+        >>> images, labels = tf.random.normal((4, 8, 8, 1)), tf.range(4)
+        >>> found = hypergradient(
+        ...     supernet, InnerOptimizer(), state, tf.zeros_like(state.weights), tf.ones((1,)) / 2,
+        ...     tf.ones((1, 1)), (images[None], labels[None]), (images, labels), tf.constant(0.1)
+        ... )
+        >>> found.cut_probability.shape, bool(found.cut_probability[0] != 0)
+        (TensorShape([1]), True)
     """
 
     cut_probability: tf.Tensor

@@ -20,6 +20,13 @@ class InnerOptimizer:
     Attributes:
         momentum: in `[0, 1)`.
         weight_decay: per step, on every weight, normalisation included (as in the paper).
+
+    Example:
+        >>> rule = InnerOptimizer(momentum=0.5, weight_decay=0.0)
+        >>> weights, velocity = tf.constant([1.0]), tf.constant([2.0])
+        >>> weights, velocity = rule.step(weights, velocity, tf.constant([1.0]), tf.constant(0.25))
+        >>> weights.numpy().tolist(), velocity.numpy().tolist()
+        ([0.5], [2.0])
     """
 
     momentum: float = 0.9

@@ -102,13 +102,7 @@ def _search(
         flip=recipe.data.flip,
     )
     print(f"building the supernet of {recipe.backbone.name}", flush=True)
-    backbone = build(
-        recipe.backbone.name,
-        data.input_shape,
-        data.num_classes,
-        width=recipe.backbone.width,
-        stem=recipe.backbone.stem,
-    )
+    backbone = build(input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone)
     candidates = candidates_from(
         [{"kind": "separable", "depth": depth} for depth in settings.candidate_depths]
     )

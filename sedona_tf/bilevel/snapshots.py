@@ -28,6 +28,16 @@ class SnapshotPool:
     Args:
         folder: where the files lie; made if need be.
         capacity: largest number of snapshots (50 in the paper).
+
+    Example:
+        >>> import tempfile
+        >>> pool = SnapshotPool(Path(tempfile.mkdtemp()), capacity=2)
+        >>> [step for step in range(9) if pool.due(step, steps=8)]
+        [4, 8]
+        >>> pool.add({"weights": np.zeros(3)}, step=4)
+        >>> pool.replace(0, {"weights": np.ones(3)}, step=1)
+        >>> pool.load(0)["weights"].tolist(), pool.files
+        ([1.0, 1.0, 1.0], ['search-00000001.npz'])
     """
 
     def __init__(self, folder: Path, capacity: int) -> None:

@@ -33,6 +33,14 @@ class Supernet:
 
     Raises:
         ValueError: if the backbone has fewer than two units.
+
+    Example:
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> model = keras.Sequential([*layers, keras.layers.Dense(10)])
+        >>> supernet = Supernet(Backbone.from_keras(model), [Candidate("predsim")])
+        >>> [part.name for part in supernet.parts]
+        ['unit_1', 'unit_2', 'aux_1_1', 'head']
     """
 
     def __init__(

@@ -23,6 +23,15 @@ class Block:
         classifier: auxiliary net, or the backbone's head.
         kind: the auxiliary net's kind; None for the head.
         device: where all of it lives.
+
+    Example:
+        >>> from sedona_tf import decouple, plans
+        >>> conv = keras.layers.Conv2D
+        >>> layers = [keras.Input((8, 8, 1)), conv(2, 3), conv(2, 3), keras.layers.Flatten()]
+        >>> backbone = Backbone.from_keras(keras.Sequential([*layers, keras.layers.Dense(10)]))
+        >>> first, last = decouple(backbone, plans.baseline("dgl", backbone, 2)).blocks
+        >>> [unit.name for unit in first.units], first.classifier.name, last.classifier.name
+        (['unit_1'], 'aux_1', 'head')
     """
 
     units: list[keras.Model]

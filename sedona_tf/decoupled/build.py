@@ -47,8 +47,7 @@ def build_backbone(
     Sets Keras' precision to the recipe's, which everything built afterwards has.
     """
     keras.config.set_dtype_policy(recipe.train.precision)
-    settings = recipe.backbone
-    return build(settings.name, input_shape, num_classes, width=settings.width, stem=settings.stem)
+    return build(input_shape=input_shape, num_classes=num_classes, **recipe.backbone)
 
 
 def build_decoupling(

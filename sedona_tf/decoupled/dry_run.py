@@ -16,6 +16,7 @@ import ml_collections
 import numpy as np
 import tensorflow as tf
 
+from sedona_tf.backbones.registry import KERAS
 from sedona_tf.decoupled.block import Block
 from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
 from sedona_tf.decoupled.model import DecoupledModel
@@ -160,8 +161,10 @@ def dry_run(
         for block, units, name in zip(model.blocks, decoupling.blocks(), names, strict=True)
     )
     seconds, loss = _steps(model, batch)
+    own_width = recipe.backbone.name.startswith(KERAS)
     title = (
-        f"{method}: {backbone.name} at width {recipe.backbone.width}, "
+        f"{method}: {backbone.name}"
+        f"{'' if own_width else f' at width {recipe.backbone.width}'}, "
         f"{' x '.join(map(str, shape))} pixels, {classes:,} classes, "
         f"{recipe.train.precision}, {recipe.train.schedule if len(costs) > 1 else 'one block'}"
     )

@@ -26,6 +26,12 @@ class Evaluation:
         calibrated_ensembles: `(K-1,)`, the same with the classifiers at their temperatures; None
             if there are none. A temperature changes no single classifier's error.
         temperatures: `(K,)`, the auxiliary nets' and the head's; None if there are none.
+
+    Example:
+        >>> halves = Decoupling("toy", 4, cut_after=(2,), auxiliary=({"kind": "mlp_sr"},))
+        >>> found = Evaluation(halves, num_images=100, exits=(0.2,), head=0.1, ensembles=(0.12,))
+        >>> found.to_dict()["errors"]["exits"]
+        [0.2]
     """
 
     decoupling: Decoupling

@@ -39,6 +39,11 @@ class Watchdog(keras.callbacks.Callback):
         addresses: the workers' `host:port`, task 0 first.
         limit: seconds without a step after which workers are probed.
         patience: seconds without a step after which the process ends although all answer.
+
+    Example: without workers there is nothing to watch; `guarded` starts and stops one.
+        >>> watchdog = Watchdog([], limit=5.0)
+        >>> watchdog.start()
+        >>> watchdog.stop()
     """
 
     def __init__(

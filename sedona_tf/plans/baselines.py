@@ -26,7 +26,8 @@ def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:
     Args:
         method: a key of `BASELINES`. PredSim is defined on plain labels: train its head without
             label smoothing too.
-        backbone, num_blocks: see `uniform`.
+        backbone: see `uniform`.
+        num_blocks: see `uniform`.
 
     Raises:
         UserError: for an unknown method or a number of blocks out of range.

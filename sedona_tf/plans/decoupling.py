@@ -23,6 +23,10 @@ class Tie:
         unit: 1-based unit whose auxiliary net it is about; None if it is about where to cut.
         chosen: units (from 1) or names of auxiliary nets that were taken.
         rivals: those as good as these that were not.
+
+    Example:
+        >>> print(Tie(unit=None, chosen=(2,), rivals=(3, 5)))
+        cut after unit 2 as good as after 3, 5
     """
 
     unit: int | None

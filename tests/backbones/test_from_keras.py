@@ -307,9 +307,22 @@ def test_recipes_name_networks_of_keras():
     assert tf.function(backbone)(images()).shape == (4, 7)
 
 
+def test_recipes_join_units():
+    joined = backbones.build("keras:MobileNetV3Small", (32, 32, 3), 7, max_units=3)
+    all_of_them = backbones.build("keras:MobileNetV3Small", (32, 32, 3), 7)
+    assert len(joined.units) == 3 < len(all_of_them.units)
+    assert joined.count_params() == all_of_them.count_params()
+    ends = [unit.output_shape for unit in all_of_them.units]
+    assert [unit.output_shape for unit in joined.units][-1] == ends[-1]
+    assert all(unit.output_shape in ends for unit in joined.units)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
+        ("resnet18", {"max_units": 3}, "leave it at 0 for 'resnet18'. Received: 3"),
+        ("keras:ResNet50", {"max_units": 1}, "max_units must be .* at least 2. Received: 1"),
+        ("keras:ResNet50", {"max_units": -1}, "max_units must be .* at least 2. Received: -1"),
         ("keras:ResNet5O", {}, "Did you mean 'ResNet50'"),
         ("keras:ResNet50", {"width": 64}, "leave them at 16 and 'small'. Received: 64"),
         ("keras:ResNet50", {"stem": "imagenet"}, "leave them at 16 and 'small'"),

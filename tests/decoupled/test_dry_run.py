@@ -45,6 +45,7 @@ def test_every_recipe(name, variant):
     assert 0 < found.step_seconds < 600
     text = str(found)
     assert f"an epoch of {found.images:,} images" in text and "dgl: " in text
+    assert " at width " in text
 
 
 @SLOW
@@ -55,6 +56,14 @@ def test_published_decouplings_fit_imagenet(network):
     plan = str(ROOT / f"saved_plans/published/{network}_k4.json")
     found = dry_run(config, plan=plan, num_blocks=4, batch_size=1)
     assert len(found.blocks) == 4 and "separable" in found.blocks[0].classifier
+
+
+def test_networks_of_keras_have_no_width_and_can_join_units():
+    config = recipe("cifar10", "smoke")
+    config.backbone.name, config.backbone.max_units = "keras:MobileNet", 3
+    found = dry_run(config, method="backprop", batch_size=2)
+    assert [block.units for block in found.blocks] == [(1, 3)]
+    assert str(found).startswith("backprop: keras_MobileNet, 32 x 32 x 3 pixels")
 
 
 def test_all_recipes_are_covered():

@@ -17,6 +17,7 @@ from sedona_tf.data import load
 from sedona_tf.decoupled.run import Run, load_run, run_training
 from sedona_tf.errors import Interrupted, UserError
 from sedona_tf.plans import Decoupling
+from sedona_tf.resolved_recipe import require_same_recipe
 
 ROOT = Path(__file__).parents[2]
 NET = {"kind": "separable", "depth": 1}
@@ -65,6 +66,27 @@ def predictions(run: Run | keras.Model) -> np.ndarray:
     model = run.model if isinstance(run, Run) else run
     images = load("digits", "test", limit=50).images.astype("float32") / 255
     return model.predict_on_batch(images)
+
+
+def test_joined_units_of_a_network_of_keras_are_rebuilt(tmp_path):
+    keep = Keep()
+    config = recipe(
+        backbone__name="keras:MobileNet",
+        backbone__width=16,
+        backbone__max_units=2,
+        data__image_size=32,
+        train__epochs=1,
+    )
+    run_training(config, tmp_path, method="backprop", extra_callbacks=[keep])
+    run = load_run(tmp_path)
+    assert len(run.model.backbone.units) == 2
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 1)).astype("float32")
+    np.testing.assert_array_equal(
+        run.model.predict_on_batch(images), keep.model.predict_on_batch(images)
+    )
+    config.backbone.max_units = 3
+    with pytest.raises(UserError, match="max_units 2, not 3"):
+        require_same_recipe(tmp_path, config, "train")
 
 
 @pytest.mark.parametrize("method", ["backprop", "predsim", "sedona"])
