@@ -15,11 +15,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["sedona_tf", "sedona_tf.*"]),
-    package_data={"sedona_tf": ["py.typed"]},
+    package_data={"sedona_tf": ["py.typed", "reporting/templates/*"]},
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
+        "jinja2>=3.1",
         "keras>=3.12,<4",
         "keras-tuner>=1.4.7",
         "matplotlib>=3.8",
