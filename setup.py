@@ -19,11 +19,15 @@ setup(
     packages=[*find_packages(include=["sedona_tf", "sedona_tf.*"]), *SHIPPED],
     # Folders beside the package in a checkout, inside it once installed; see sedona_tf/shipped.py.
     package_dir={"sedona_tf.recipes": "recipes", "sedona_tf.saved_plans": "saved_plans"},
-    package_data={"sedona_tf": ["py.typed"], **{name: ["*.json", "*.png"] for name in SHIPPED}},
+    package_data={
+        "sedona_tf": ["py.typed", "reporting/templates/*"],
+        **{name: ["*.json", "*.png"] for name in SHIPPED},
+    },
     python_requires=">=3.10,<3.13",
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it
+        "jinja2>=3.1",
         "keras>=3.12,<4",
         "keras-tuner>=1.4.7",
         "matplotlib>=3.8",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from sedona_tf.arrays import Arrays
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
 from sedona_tf.interruption import StopRequest
+from sedona_tf.progress import progress_bar
 
 __all__ = ["Checkpoint", "NanGuard", "Progress", "StepCallback", "log_errors"]
 
@@ -67,16 +67,7 @@ class Progress(StepCallback):
 
     def on_train_begin(self, logs=None) -> None:
         print(f"{self.phase}: tracing the first step, this takes a while", flush=True)
-        terminal = sys.stdout.isatty()
-        self.bar = tqdm(
-            desc=self.phase,
-            total=self.steps,
-            initial=self.start,
-            unit="step",
-            file=sys.stdout,
-            mininterval=0.2 if terminal else 10.0,
-            dynamic_ncols=terminal,
-        )
+        self.bar = progress_bar(self.phase, self.steps, "step", self.start)
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         if self.bar is not None:

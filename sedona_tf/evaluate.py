@@ -43,7 +43,8 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):  # progress; the output is the result alone
         run = load_run(workdir)
         images = run.data.test() if split == "test" else run.data.validation()
-        evaluation = Ensemble(run.model).calibrate(run.data.validation()).evaluate(images)
+        ensemble = Ensemble(run.model, progress=True).calibrate(run.data.validation())
+        evaluation = ensemble.evaluate(images)
     evaluation.save(workdir / "evaluation.json", split)
     if flags.FLAGS.json:
         print(json.dumps({"split": split, **evaluation.to_dict()}, indent=1))

@@ -6,12 +6,13 @@ Examples:
   python -m sedona_tf.search --recipe cifar10 --recipe.backbone.name=vgg19
   python -m sedona_tf.search --recipe my_recipe.py --workdir runs/mine --resume
 
-Writes plan.json, report.png, the resolved recipe, checkpoints and TensorBoard logs.
+Writes plan.json, report.png, history.json, the resolved recipe, checkpoints and TensorBoard logs.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -42,7 +43,8 @@ def main() -> None:
 
     plan = run_search(recipe, workdir, flags.FLAGS.resume)
     print(decoupling_table(plan, [k for k in (2, 4, 8) if k <= len(plan.units)]))
-    print(f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}")
+    page = shlex.join(["python", "-m", "sedona_tf.report", "--workdir", str(workdir)])
+    print(f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}; a page of them: {page}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ Examples:
   python -m sedona_tf.train --recipe digits --method dgl --blocks 2 --resume
   python -m sedona_tf.train --recipe imagenet --plan published/resnet50_k4 --blocks 4 --dry_run
 
-Writes checkpoints, metrics.json, curves.png, the resolved recipe, the decoupling and TensorBoard
-logs into the workdir. With --dry_run it reads and writes nothing: it builds all, takes a few steps
-on noise and prints what each block costs.
+Writes checkpoints, metrics.json, curves.png, history.json, the resolved recipe, the decoupling and
+TensorBoard logs into the workdir. With --dry_run it reads and writes nothing: it builds all, takes
+a few steps on noise and prints what each block costs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 from pathlib import Path
 
 from absl import flags
@@ -98,7 +99,8 @@ def main() -> None:
             recipe, workdir, **settings, resume=flags.FLAGS.resume, extra_callbacks=callbacks
         )
     print(evaluation_table(evaluation, "test"))
-    print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}")
+    page = shlex.join(["python", "-m", "sedona_tf.report", "--workdir", str(workdir)])
+    print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}; a page of them: {page}")
 
 
 if __name__ == "__main__":

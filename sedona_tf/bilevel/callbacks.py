@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ import tensorflow as tf
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.callbacks import StepCallback
+from sedona_tf.reporting.plots import heat_map
 
 __all__ = ["ArchitectureLog", "PoolFiller", "PoolSampler"]
+
+IMAGES = 20
+"""Heat maps that TensorBoard gets of a search, or one more."""
 
 
 class PoolFiller(StepCallback):
@@ -53,14 +58,22 @@ class PoolSampler(StepCallback):
 class ArchitectureLog(StepCallback):
     """Records p, b and the outer loss of every search step.
 
-    TensorBoard gets them too, with histograms of alpha and beta; they cover all cuts in one
-    distribution that moves with the steps.
+    TensorBoard gets them too, with histograms of alpha and beta, which cover all cuts in one
+    distribution that moves with the steps, and the heat map of p some `IMAGES` times a search
+    and at its end.
+
+    Args:
+        start: steps that are done.
+        steps: of the whole search.
+        log_dir: of TensorBoard.
+        history: gets the numbers of every step.
     """
 
     model: SearchModel
 
-    def __init__(self, start: int, log_dir: Path, history: dict[str, list]) -> None:
+    def __init__(self, start: int, steps: int, log_dir: Path, history: dict[str, list]) -> None:
         super().__init__("search", start)
+        self.steps = steps
         self.history = history
         self.writer = tf.summary.create_file_writer(str(log_dir / "architecture"))
 
@@ -80,6 +93,9 @@ class ArchitectureLog(StepCallback):
             tf.summary.histogram("alpha", self.model.alpha.value)
             tf.summary.histogram("beta", self.model.beta.value)
             tf.summary.scalar("outer_loss", history["outer_loss"][-1])
+            if step % math.ceil(self.steps / IMAGES) == 0 or step == self.steps:
+                image = heat_map(history["steps"], history["cut_probability"])
+                tf.summary.image("cut_probability", image[None])
 
     def on_train_end(self, logs=None) -> None:
         self.writer.close()

@@ -27,6 +27,7 @@ from sedona_tf.files import locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
+from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
 from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
 
@@ -37,9 +38,9 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
     """Runs a search.
 
     Writes into `workdir`: `recipe.json` (resolved), `snapshots/`, `checkpoints/` (the newest and
-    its predecessor), `logs/` for TensorBoard, and at the end `plan.json` and `report.png`. The
-    folder is locked meanwhile. On the main thread, SIGTERM and Ctrl-C are taken over meanwhile:
-    during training they end the search after the current step, saved.
+    its predecessor), `logs/` for TensorBoard, and at the end `history.json`, `plan.json` and
+    `report.png`. The folder is locked meanwhile. On the main thread, SIGTERM and Ctrl-C are taken
+    over meanwhile: during training they end the search after the current step, saved.
 
     Args:
         recipe: see `recipes/digits.py` for the fields.
@@ -144,6 +145,7 @@ def _search(
             | {"tensorflow": tf.__version__, "python": platform.python_version()},
         },
     )
+    save_history(workdir / "history.json", "search", history)
     plan.save(workdir / "plan.json")
     search_report(
         workdir / "report.png",
@@ -186,7 +188,7 @@ def _run_phase(
             if pretraining
             else [
                 PoolSampler(pool, start, recipe.seed),
-                ArchitectureLog(start, workdir / "logs", history),
+                ArchitectureLog(start, steps, workdir / "logs", history),
             ]
         )
         progress = Progress(phase, start, steps)

@@ -6,6 +6,7 @@ so does what each block costs. The data are taken to be as `data.dry_run` in the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -23,6 +24,7 @@ from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.plans.fields import candidate_name
+from sedona_tf.progress import progress_bar
 from sedona_tf.reporting.table import aligned
 
 __all__ = ["BlockCost", "DryRun", "activation_bytes", "dry_run", "forward_flops"]
@@ -136,6 +138,7 @@ def dry_run(
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
     make_repeatable(recipe.seed, recipe.deterministic)
+    print(f"building {recipe.backbone.name}", flush=True)
     backbone = build_backbone(recipe, shape, classes)
     decoupling = build_decoupling(method, plan, backbone, num_blocks)
     noise = np.random.default_rng(recipe.seed)
@@ -232,11 +235,14 @@ def _data(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int,
 def _steps(model: DecoupledModel, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[float, float]:
     """Seconds of one step in which every block has work and nothing is traced; the head's loss."""
     logs: dict[str, float] = {}
-    for _ in range(len(model.blocks) + 1):  # a pipeline's last block waits K - 1 steps
-        start = time.perf_counter()
-        logs = model.train_on_batch(*batch, return_dict=True)
-        seconds = time.perf_counter() - start
+    count = len(model.blocks) + 1  # a pipeline's last block waits K - 1 steps
+    with contextlib.closing(progress_bar("steps on noise", count, "step")) as bar:
+        for _ in range(count):
+            start = time.perf_counter()
+            logs = model.train_on_batch(*batch, return_dict=True)
+            seconds = time.perf_counter() - start
+            bar.update()
     for name, value in logs.items():
         if not math.isfinite(value):
-            raise UserError(f"{name} is {value} after {len(model.blocks) + 1} steps on noise.")
+            raise UserError(f"{name} is {value} after {count} steps on noise.")
     return seconds, float(logs["loss"])

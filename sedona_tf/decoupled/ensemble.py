@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.decoupled.temperature import fit_temperature
 from sedona_tf.errors import UserError
+from sedona_tf.progress import progress_bar
 
 __all__ = ["Ensemble", "evaluate_exits"]
 
@@ -29,6 +31,7 @@ class Ensemble:
     Args:
         model: trained; its weights are used as they are at each call.
         last: number of auxiliary nets that vote with the head, from 0; all K-1 if None.
+        progress: whether `calibrate` and `evaluate` show a progress bar.
 
     Attributes:
         temperatures: `(K,)`, what each classifier's logits are divided by; None, which is 1 each,
@@ -46,7 +49,9 @@ class Ensemble:
         (6, 10)
     """
 
-    def __init__(self, model: DecoupledModel, last: int | None = None) -> None:
+    def __init__(
+        self, model: DecoupledModel, last: int | None = None, progress: bool = False
+    ) -> None:
         most = len(model.blocks) - 1
         if last is None:
             last = most
@@ -54,6 +59,7 @@ class Ensemble:
             raise UserError(f"last must be a whole number from 0 to {most}. Received: {last!r}")
         self.model = model
         self.last = last
+        self.progress = progress
         self.temperatures: tuple[float, ...] | None = None
         first = model.backbone.inputs[0]
         self._input_shape = tuple(first.shape[1:])
@@ -77,7 +83,7 @@ class Ensemble:
         Returns:
             The ensemble itself.
         """
-        batches = list(self._labelled(data, labels, batch_size))
+        batches = list(self._labelled("calibrating", data, labels, batch_size))
         logits = np.concatenate([batch for batch, _ in batches])
         given = np.concatenate([batch for _, batch in batches])
         self.temperatures = tuple(
@@ -107,7 +113,7 @@ class Ensemble:
         """
         count = 0
         wrong = np.zeros((3, len(self.model.blocks)), np.int64)
-        for logits, given in self._labelled(data, labels, batch_size):
+        for logits, given in self._labelled("evaluating", data, labels, batch_size):
             scores = (logits, _averages(logits, None), _averages(logits, self.temperatures))
             for row, each in zip(wrong, scores, strict=True):
                 row += np.sum(np.argmax(each, axis=-1) != given[:, None], axis=0)
@@ -124,24 +130,14 @@ class Ensemble:
         )
 
     def _labelled(
-        self, data: Any, labels: Any, batch_size: int
+        self, what: str, data: Any, labels: Any, batch_size: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Logits `(batch, K, classes)` and labels `(batch,)` int64, checked."""
-        for logits, given in self._logits(data, labels, batch_size):
-            if given is None:
-                raise UserError("labels are needed. Received: images alone")
-            given = np.asarray(given)
-            if given.size != len(logits) or not np.issubdtype(given.dtype, np.integer):
-                raise UserError(
-                    f"labels must be one whole number for each of the {len(logits)} images. "
-                    f"Received: {given.dtype} of the shape {given.shape}"
-                )
-            if given.min() < 0 or given.max() >= logits.shape[-1]:
-                raise UserError(
-                    f"labels must lie between 0 and {logits.shape[-1] - 1}. "
-                    f"Received: {given.min()} to {given.max()}"
-                )
-            yield logits, given.reshape(-1).astype(np.int64)
+        """Logits `(batch, K, classes)` and labels `(batch,)` int64, checked, with a bar."""
+        bar = progress_bar(what, _count(data, batch_size), "batch", shown=self.progress)
+        with contextlib.closing(bar):
+            for logits, given in self._logits(data, labels, batch_size):
+                yield logits, _checked_labels(given, logits)
+                bar.update()
 
     def _logits(
         self, data: Any, labels: Any, batch_size: int
@@ -222,6 +218,32 @@ def _batches(data: Any, labels: Any, batch_size: int) -> Iterator[tuple[Any, Any
     for start in range(0, len(data), batch_size):
         part = slice(start, start + batch_size)
         yield data[part], None if labels is None else labels[part]
+
+
+def _checked_labels(given: Any, logits: np.ndarray) -> np.ndarray:
+    """Labels `(batch,)` int64 for logits `(batch, K, classes)`."""
+    if given is None:
+        raise UserError("labels are needed. Received: images alone")
+    given = np.asarray(given)
+    if given.size != len(logits) or not np.issubdtype(given.dtype, np.integer):
+        raise UserError(
+            f"labels must be one whole number for each of the {len(logits)} images. "
+            f"Received: {given.dtype} of the shape {given.shape}"
+        )
+    if given.min() < 0 or given.max() >= logits.shape[-1]:
+        raise UserError(
+            f"labels must lie between 0 and {logits.shape[-1] - 1}. "
+            f"Received: {given.min()} to {given.max()}"
+        )
+    return given.reshape(-1).astype(np.int64)
+
+
+def _count(data: Any, batch_size: int) -> int | None:
+    """How many batches there are; None if a dataset does not know."""
+    if isinstance(data, tf.data.Dataset):
+        count = int(data.cardinality())
+        return count if count >= 0 else None
+    return -(-len(data) // max(batch_size, 1))
 
 
 def _words(shape: Sequence[Any]) -> str:

@@ -30,8 +30,9 @@ from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, locked, remove_partial
 from sedona_tf.interruption import StopRequest
-from sedona_tf.plans import Decoupling
+from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
+from sedona_tf.reporting.history import save_history
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 
 __all__ = ["Run", "load_run", "run_training"]
@@ -71,7 +72,8 @@ def run_training(
     """Trains a decoupled network and measures it.
 
     Writes into `workdir`: `recipe.json` (resolved), `decoupling.json`, `checkpoints/` (the newest
-    and its predecessor), `logs/` for TensorBoard, and at the end `metrics.json` and `curves.png`.
+    and its predecessor), `logs/` for TensorBoard, and at the end `history.json`, `metrics.json` and
+    `curves.png`.
 
     Args:
         recipe: see `recipes/digits.py` for the fields; its sections `data`, `backbone`, `train`.
@@ -257,14 +259,14 @@ class EpochLog(StepCallback):
 
 def _measure(run: Run, workdir: Path, method: str) -> Evaluation:
     """Evaluates on the test split, for the first time, and writes what came out."""
-    print("evaluating", flush=True)
     model, recipe, data = run.model, run.recipe, run.data
-    evaluation = Ensemble(model).calibrate(data.validation()).evaluate(data.test())
+    evaluation = Ensemble(model, progress=True).calibrate(data.validation()).evaluate(data.test())
     step_seconds = [value for value in run.history.get("step_seconds", []) if value == value]
     metrics = {
         "method": method,
         "num_blocks": model.decoupling.num_blocks,
         "backbone": recipe.backbone.to_dict(),
+        "units": Plan.fingerprint(model.backbone),
         "seed": recipe.seed,
         "epochs": recipe.train.epochs,
         "schedule": recipe.train.schedule,
@@ -278,6 +280,7 @@ def _measure(run: Run, workdir: Path, method: str) -> Evaluation:
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }
+    save_history(workdir / "history.json", "training", run.history)
     with atomic_write(workdir / "metrics.json") as file:
         file.write((json.dumps(metrics, indent=1) + "\n").encode())
     title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"

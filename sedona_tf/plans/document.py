@@ -1,4 +1,4 @@
-"""The envelope of plan and decoupling files: JSON with a format, a version and a checksum."""
+"""The envelope of plans, decouplings and histories: JSON with format, version and checksum."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from typing import Any
 
 from sedona_tf.errors import UserError
 
-__all__ = ["VERSION", "pack", "unpack"]
+__all__ = ["MAX_BYTES", "VERSION", "kind_of", "pack", "read_json", "unpack"]
 
 VERSION = 1
 MAX_BYTES = 16 * 2**20
 """A plan of 1,000 units is below one MiB; a longer file is something else."""
 
 
-def pack(content: dict[str, Any], kind: str) -> bytes:
+def pack(content: dict[str, Any], kind: str, indent: int | None = 1) -> bytes:
     """Wraps JSON-ready content.
 
     Args:
         content: what the file holds; all numbers finite.
-        kind: `"plan"` or `"decoupling"`.
+        kind: `"plan"`, `"decoupling"` or `"history"`.
+        indent: of the lines; None puts all on one.
 
     Returns:
         The bytes of the file. Floats are written so that they read back bit for bit.
     """
     document = {"format": f"sedona_tf.{kind}", "version": VERSION, **content}
     document["checksum"] = _checksum(document)
-    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+    return (json.dumps(document, indent=indent, allow_nan=False) + "\n").encode()
 
 
-def unpack(path: str | os.PathLike[str], fields: set[str], kind: str) -> dict[str, Any]:
+def unpack(
+    path: str | os.PathLike[str], fields: set[str], kind: str, most: int = MAX_BYTES
+) -> dict[str, Any]:
     """Reads a file that `pack` made. Nothing in it is ever executed.
 
     Args:
         path: the file.
         fields: names of the content's fields, all of them needed.
         kind: what `pack` was told.
+        most: bytes; a longer file is refused.
 
     Returns:
         The content, its checksum confirmed; the types of its fields are not checked here.
@@ -46,7 +50,7 @@ def unpack(path: str | os.PathLike[str], fields: set[str], kind: str) -> dict[st
         UserError: naming the file, if it is missing, not JSON, damaged, of another format, of
             another version or of other fields.
     """
-    document = _read_json(path, kind)
+    document = read_json(path, kind, most)
     form = f"sedona_tf.{kind}"
     if not isinstance(document, dict) or document.get("format") != form:
         raise UserError(f"{kind} '{path}' is not a {kind} file: its format is not '{form}'.")
@@ -69,23 +73,33 @@ def unpack(path: str | os.PathLike[str], fields: set[str], kind: str) -> dict[st
 
 def kind_of(path: str | os.PathLike[str]) -> str:
     """`"plan"` or `"decoupling"`, as the file says of itself; otherwise as for `unpack`."""
-    document = _read_json(path, "plan")
+    document = read_json(path, "plan")
     if isinstance(document, dict) and document.get("format") == "sedona_tf.decoupling":
         return "decoupling"
     return "plan"
 
 
-def _read_json(path: str | os.PathLike[str], kind: str) -> Any:
+def read_json(path: str | os.PathLike[str], kind: str, most: int = MAX_BYTES) -> Any:
+    """Reads JSON strictly: UTF-8, finite numbers only.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the words of errors.
+        most: bytes; a longer file is refused.
+
+    Raises:
+        UserError: naming the file, if it is missing or not such JSON.
+    """
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most + 1)
     except FileNotFoundError as error:
         raise UserError(f"{kind} '{path}' does not exist.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{kind} '{path}' cannot be read: {reason}.") from error
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{kind} '{path}' is not a {kind} file: it is over {MAX_BYTES >> 20} MiB.")
+    if len(data) > most:
+        raise UserError(f"{kind} '{path}' is not a {kind} file: it is over {most >> 20} MiB.")
     try:
         # Strict UTF-8: json.loads on bytes would guess at UTF-16 and let lone surrogates through.
         document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)

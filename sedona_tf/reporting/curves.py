@@ -1,4 +1,4 @@
-"""The picture of a training run: each block's loss, the head's error, the learning rate."""
+"""The pictures of a training run: each block's loss, the head's error, the learning rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from sedona_tf.files import atomic_write
 from sedona_tf.reporting.plots import COLOURS
 
-__all__ = ["training_curves"]
+__all__ = ["block_colours", "checked_curves", "draw_errors", "draw_losses", "training_curves"]
 
 WINDOWS = 60
 """A long curve is averaged over windows of so manieth of its length; the raw one stays, pale."""
@@ -39,8 +39,8 @@ def training_curves(
         ValueError: if the lists do not fit together.
         UserError: if the file cannot be written.
     """
-    epoch, training = _checked(history, "")
-    val_epoch, validation = _checked(history, "val_")
+    epoch, training = checked_curves(history, "")
+    val_epoch, validation = checked_curves(history, "val_")
     # Imported here: commands that draw nothing start without it, see `search_report`.
     from matplotlib.figure import Figure
 
@@ -48,8 +48,8 @@ def training_curves(
     figure = Figure(figsize=(9.0, 3.4 * sum(heights)), layout="constrained")
     figure.suptitle(title, wrap=True)
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    _draw_losses(panels[0], epoch, training, val_epoch, validation)
-    _draw_errors(panels[1], epoch, training, val_epoch, validation)
+    draw_losses(panels[0], epoch, training, val_epoch, validation)
+    draw_errors(panels[1], epoch, training, val_epoch, validation)
     if "learning_rate" in training:
         panels[2].plot(epoch, training["learning_rate"], **_line(COLOURS[2], len(epoch)))
         panels[2].set_title("Learning rate")
@@ -64,10 +64,18 @@ def training_curves(
         figure.savefig(file, format="png", dpi=110)
 
 
-def _checked(
-    history: Mapping[str, Sequence[float]], prefix: str
+def checked_curves(
+    history: Mapping[str, Any], prefix: str
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The epochs and the other lists of one part, `val_` or not, without the prefix."""
+    """The epochs and the other lists of one part of what `training_curves` takes.
+
+    Args:
+        history: as there.
+        prefix: `"val_"` or `""`; taken off the names.
+
+    Raises:
+        ValueError: if the lists do not fit together.
+    """
     part = {
         name.removeprefix(prefix): np.asarray(values, float)
         for name, values in history.items()
@@ -100,14 +108,27 @@ def _checked(
     return part.pop("epoch"), part
 
 
-def _draw_losses(axes, epoch, training, val_epoch, validation) -> None:
-    from matplotlib import colormaps
+def block_colours(num_blocks: int, low: float = 0.0, high: float = 0.75) -> list[str]:
+    """Colours of blocks but the last: they have an order, so they take a part of a scale.
 
+    Args:
+        num_blocks: K.
+        low, high: ends of the part; the scale's own, at 1, is yellow, too pale on white.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [
+        to_hex(colour) for colour in colormaps["viridis"](np.linspace(low, high, num_blocks - 1))
+    ]
+
+
+def draw_losses(axes, epoch, training, val_epoch, validation) -> None:
+    """Draws each block's loss and the head's on validation images; arguments are checked."""
     blocks = sorted(
         (int(match[1]), name) for name in training if (match := BLOCK_NAME.fullmatch(name))
     )
-    # Blocks have an order, so they take a scale; its end, yellow, is too pale on white.
-    shades = colormaps["viridis"](np.linspace(0, 0.75, len(blocks)))
+    shades = block_colours(len(blocks) + 1)
     curves = [
         (name, f"block {number}", shades[index]) for index, (number, name) in enumerate(blocks)
     ]
@@ -128,7 +149,8 @@ def _draw_losses(axes, epoch, training, val_epoch, validation) -> None:
     _legend(axes)
 
 
-def _draw_errors(axes, epoch, training, val_epoch, validation) -> None:
+def draw_errors(axes, epoch, training, val_epoch, validation) -> None:
+    """Draws the head's error in training and validation; arguments are checked."""
     title = "Error of the head"
     if "accuracy" in training:
         _plot(axes, epoch, 100 * (1 - training["accuracy"]), TRAINING, "training")

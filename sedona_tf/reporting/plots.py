@@ -1,4 +1,4 @@
-"""The picture of a search: what was decided, where, and how the validation loss went."""
+"""The pictures of a search: what was decided, where, and how the validation loss went."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import numpy as np
 
 from sedona_tf.files import atomic_write
 
-__all__ = ["search_report"]
+__all__ = [
+    "COLOURS",
+    "checked_history",
+    "draw_loss",
+    "draw_probability",
+    "draw_weights",
+    "heat_map",
+    "number_units",
+    "search_report",
+]
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Okabe and Ito's palette: told apart with any colour vision."""
@@ -33,7 +42,7 @@ def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], titl
         ValueError: if the shapes do not fit together.
         UserError: if the file cannot be written.
     """
-    steps, probability, weights, loss, names = _checked(history)
+    steps, probability, weights, loss, names = checked_history(history)
     # Imported here: commands that draw nothing start without it. A Figure of one's own, not
     # pyplot's, needs no display and leaves no state behind.
     from matplotlib.figure import Figure
@@ -44,17 +53,49 @@ def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], titl
     # The colour bar has a column of its own, so that the steps of the panels line up.
     grid = figure.add_gridspec(3, 2, height_ratios=(1.25, 1.1, 0.9), width_ratios=(1, 0.02))
     heat, bars, line = (figure.add_subplot(grid[row, 0]) for row in range(3))
-    mesh = _draw_probability(heat, steps, probability)
+    mesh = draw_probability(heat, steps, probability)
     figure.colorbar(mesh, cax=figure.add_subplot(grid[0, 1]), label="p(cut after unit)")
-    _draw_weights(bars, weights[-1], names)
-    _draw_loss(line, steps, loss)
+    draw_weights(bars, weights[-1], names)
+    draw_loss(line, steps, loss)
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
 
-def _checked(
+def heat_map(steps: Sequence[int], probability: Sequence[np.ndarray]) -> np.ndarray:
+    """Draws the cut probabilities so far.
+
+    Args:
+        steps: `(S,)`, rising.
+        probability: `(S, L-1)`.
+
+    Returns:
+        An image `(height, width, 3)` uint8, of a size that L alone decides.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    values = np.asarray(probability, float)
+    inches = 1.6 + 0.12 * max(values.shape[1], 12)
+    figure = Figure(figsize=(6.4, inches), dpi=100)
+    canvas = FigureCanvasAgg(figure)
+    # Placed by hand: a layout engine takes longer than all the rest, and a search waits.
+    bottom, height = 0.5 / inches, 1 - 0.85 / inches
+    axes = figure.add_axes((0.09, bottom, 0.76, height))
+    mesh = draw_probability(axes, np.asarray(steps, float), values)
+    bar = figure.add_axes((0.87, bottom, 0.03, height))
+    figure.colorbar(mesh, cax=bar, label="p(cut after unit)")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def checked_history(
     history: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """The history that `search_report` takes, as arrays, in the order in which it lists them.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
     steps = np.asarray(history["steps"], float)
     probability = np.asarray(history["cut_probability"], float)
     weights = np.asarray(history["candidate_weights"], float)
@@ -82,7 +123,8 @@ def _checked(
     return steps, probability, weights, loss, names
 
 
-def _draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
+def draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
+    """Draws `(S, L-1)` probabilities as a heat map; returns what a colour bar needs."""
     num_cuts = probability.shape[1]
     edges = _edges(steps)
     mesh = axes.pcolormesh(
@@ -92,12 +134,13 @@ def _draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
     axes.set_xlabel("search step")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("unit")
-    _number_units(axes.yaxis, num_cuts, most=20)
+    number_units(axes.yaxis, num_cuts, most=20)
     axes.invert_yaxis()
     return mesh
 
 
-def _draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:
+def draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:
+    """Draws `(L-1, M)` weights as stacked bars, with a legend below."""
     units = np.arange(1, len(weights) + 1)
     bottom = np.zeros(len(weights))
     for index, name in enumerate(names):
@@ -118,7 +161,7 @@ def _draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:
     axes.set_ylabel("softmax(beta)")
     axes.set_ylim(0, 1)
     axes.set_xlim(0.4, len(weights) + 0.6)
-    _number_units(axes.xaxis, len(weights), most=50)
+    number_units(axes.xaxis, len(weights), most=50)
     fitting = int(13 * (axes.figure.get_figwidth() - 1.5)) // (max(map(len, names)) + 6)
     axes.legend(
         loc="upper center",
@@ -129,7 +172,8 @@ def _draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:
     )
 
 
-def _draw_loss(axes, steps: np.ndarray, loss: np.ndarray) -> None:
+def draw_loss(axes, steps: np.ndarray, loss: np.ndarray) -> None:
+    """Draws the outer loss `(S,)`."""
     axes.plot(steps, loss, color=COLOURS[0], marker="o" if len(steps) <= 40 else None, ms=3)
     axes.set_title("Outer loss: validation loss after the unrolled steps")
     axes.set_xlabel("search step")
@@ -150,7 +194,7 @@ def _edges(steps: np.ndarray) -> np.ndarray:
     )
 
 
-def _number_units(axis, count: int, most: int) -> None:
+def number_units(axis, count: int, most: int) -> None:
     """Puts whole unit numbers on an axis, at most so many."""
     stride = next(n for n in (1, 2, 5, 10, 20, 50, 100, count) if count <= n * most or n == count)
     axis.set_ticks([n for n in range(1, count + 1) if n % stride == 0 or n == 1 and stride != 2])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
 
-__all__ = ["aligned", "decoupling_table"]
+__all__ = ["aligned", "decoupling_rows", "decoupling_table"]
 
 HEADINGS = ("K", "block", "units", "auxiliary net", "weight", "cut probability")
 
@@ -27,7 +27,7 @@ def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
         UserError: if a number of blocks is out of range.
     """
     decouplings = [plan.decode(num_blocks) for num_blocks in blocks]
-    groups = [_rows(plan, decoupling) for decoupling in decouplings]
+    groups = [decoupling_rows(plan, decoupling) for decoupling in decouplings]
     heading, rule, *table = aligned(HEADINGS, [row for rows in groups for row in rows])
     lines = [
         f"{plan.backbone}: {plan.num_units} units, {len(plan.candidates)} candidates a unit",
@@ -53,7 +53,8 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [line(row) for row in (headings, ["-" * width for width in widths], *rows)]
 
 
-def _rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
+def decoupling_rows(plan: Plan, decoupling: Decoupling) -> list[list[str]]:
+    """The cells of a decoupling's blocks below `HEADINGS`; K stands in the first row only."""
     rows = []
     for index, (first, last) in enumerate(decoupling.blocks()):
         row = [

@@ -62,6 +62,7 @@ def publish(
         was = read_config(listed)
         config = add_model(was, output.name, base_path)
         with atomic_folder(output / str(version)) as folder:
+            print("saving the model", flush=True)
             save_signatures(folder, signatures)
             scale = 1 if stored.images.dtype == np.uint8 else 255
             write_warmup(folder, output.name, signatures, stored.images * scale)
@@ -131,6 +132,6 @@ def _signatures(run: Run, stored: data_lib.Source) -> dict[str, ConcreteFunction
     )
     temperatures = None
     if len(run.model.blocks) > 1:
-        print("calibrating", flush=True)
-        temperatures = Ensemble(run.model).calibrate(run.data.validation()).temperatures
+        ensemble = Ensemble(run.model, progress=True).calibrate(run.data.validation())
+        temperatures = ensemble.temperatures
     return build_signatures(run.model, preprocessing, temperatures)

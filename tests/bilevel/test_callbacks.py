@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.bilevel import SearchModel
+from sedona_tf.bilevel import SearchModel, callbacks
 from sedona_tf.bilevel.callbacks import ArchitectureLog
 from sedona_tf.callbacks import log_errors
 from sedona_tf.errors import UserError
@@ -22,7 +22,7 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
     }
-    log = ArchitectureLog(3, tmp_path, history)
+    log = ArchitectureLog(3, 100, tmp_path, history)
     log.set_model(model)
     with tf.summary.record_if(False):
         for batch in range(2):
@@ -31,17 +31,76 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
     log.on_train_end()
     assert history["steps"] == [4, 5]
 
-    found = defaultdict(list)
-    (path,) = (tmp_path / "architecture").iterdir()
-    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
-        event = tf.compat.v1.Event.FromString(record)
-        for value in event.summary.value:
-            found[value.tag].append((event.step, tf.make_ndarray(value.tensor)))
+    found = recorded(tmp_path)
+    assert [step for step, _ in found["cut_probability"]] == [5]  # twenty in a hundred steps
     for tag in ("alpha", "beta", "candidate_weights", "outer_loss", "cut_probability/unit_1"):
         assert [step for step, _ in found[tag]] == [4, 5]
     for step, buckets in found["alpha"]:  # rows of (left edge, right edge, count)
         assert buckets[:, 2].sum() == model.alpha.shape[0] * 2
         assert np.all((buckets[:, 0] <= step + 1) & (step + 1 <= buckets[:, 1]))
+
+
+def recorded(log_dir) -> dict[str, list]:
+    """What TensorBoard gets: tag to steps and values."""
+    found = defaultdict(list)
+    (path,) = (log_dir / "architecture").iterdir()
+    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+        event = tf.compat.v1.Event.FromString(record)
+        for value in event.summary.value:
+            found[value.tag].append((event.step, tf.make_ndarray(value.tensor)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(3, [1, 2, 3]), (45, [*range(3, 46, 3)]), (61, [*range(4, 61, 4), 61]), (20, [*range(1, 21)])],
+)
+def test_heat_maps_are_few_and_one_is_of_the_end(steps, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "heat_map", lambda *_: np.zeros((2, 3, 3), np.uint8))
+    history: dict[str, list] = {
+        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
+    }
+    log = ArchitectureLog(0, steps, tmp_path, history)
+    log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
+    for batch in range(steps):
+        log.on_train_batch_end(batch, {"outer_loss": 0.5})
+    log.on_train_end()
+    assert [step for step, _ in recorded(tmp_path)["cut_probability"]] == expected
+    assert len(expected) <= callbacks.IMAGES + 1
+
+
+def test_the_heat_map_has_the_colours_of_the_probabilities(tmp_path):
+    """Three steps at p = 0 in the upper half of the units and near 1 in the lower half."""
+    from matplotlib import colormaps
+
+    model = SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}]))
+    num_cuts = model.alpha.shape[0]
+    known = np.where(np.arange(num_cuts) < num_cuts // 2, 0.0, 1.0)
+    model.alpha.assign(np.stack([np.where(known, 60.0, -60.0), np.zeros(num_cuts)], 1))
+    history: dict[str, list] = {
+        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
+    }
+    log = ArchitectureLog(0, 3, tmp_path, history)
+    log.set_model(model)
+    for batch in range(3):
+        log.on_train_batch_end(batch, {"outer_loss": 0.5})
+    log.on_train_end()
+    step, value = recorded(tmp_path)["cut_probability"][-1]
+    width, height, image = value
+    picture = tf.io.decode_png(image).numpy()
+    assert step == 3 and picture.shape == (int(height), int(width), 3) == (304, 640, 3)
+    colours = [  # to within rounding
+        np.all(np.abs(picture - 255 * np.array(colormaps["cividis"](p)[:3])) < 1.5, axis=-1)
+        for p in (0.0, 1.0)
+    ]
+    areas, middles = zip(
+        *((mask.sum(), np.argwhere(mask).mean(axis=0)) for mask in colours), strict=True
+    )
+    upper, lower = num_cuts // 2, num_cuts - num_cuts // 2
+    assert min(areas) > 0.1 * picture.shape[0] * picture.shape[1]
+    assert areas[0] / areas[1] == pytest.approx(upper / lower, rel=0.05)
+    assert middles[0][0] < middles[1][0]  # unit 1 is at the top
+    assert middles[0][1] == pytest.approx(middles[1][1], abs=15)
 
 
 def test_unwritable_logs_are_one_line(tmp_path):
@@ -50,4 +109,4 @@ def test_unwritable_logs_are_one_line(tmp_path):
         pytest.raises(UserError, match="cannot write TensorBoard's files: .*not a directory"),
         log_errors(tmp_path / "logs"),
     ):
-        ArchitectureLog(0, tmp_path / "logs", {})
+        ArchitectureLog(0, 1, tmp_path / "logs", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import keras
 import numpy as np
@@ -213,3 +214,13 @@ def test_refusals(model, held_out):
     ):
         with pytest.raises(UserError, match=words):
             call()
+
+
+def test_progress_only_where_it_is_asked_for(model, held_out, capsys):
+    data = tf.data.Dataset.from_tensor_slices(held_out).batch(100)
+    Ensemble(model).calibrate(data).evaluate(*held_out)
+    assert capsys.readouterr() == ("", "")
+    Ensemble(model, progress=True).calibrate(data).evaluate(*held_out, batch_size=60)
+    printed = capsys.readouterr().out
+    assert re.search(r"calibrating: 100%.* 2/2 \[", printed)
+    assert re.search(r"evaluating: 100%.* 3/3 \[", printed)

@@ -1,0 +1,157 @@
+"""What `metrics.json` of a training run says, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from sedona_tf.errors import UserError
+from sedona_tf.plans import Decoupling
+from sedona_tf.plans.document import read_json
+from sedona_tf.plans.fields import Units, is_name, unit_shapes
+
+__all__ = ["Metrics", "load_metrics"]
+
+KIND = "metrics"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """The figures of a training run of K blocks; errors are fractions from 0 to 1.
+
+    Attributes:
+        method: `"sedona"`, `"backprop"`, `"dgl"` or `"predsim"`.
+        decoupling: of the model.
+        units: name and output shape of every unit; None in files of older versions.
+        exits: `(K-1,)`, errors of the auxiliary nets on the test images, from the input up.
+        head: of the head.
+        ensembles: `(K-1,)`, of the head with the last 1, ..., K-1 auxiliary nets.
+        calibrated: `(K-1,)`, the same at the temperatures; None if there are none.
+        temperatures: `(K,)`, the head's last; None if there are none.
+        num_images: of the test split.
+        validation_error: of the head, at the end; None if it was not measured.
+        images_per_second: of training, without validation; None if it was too short.
+        epochs, seed: of the recipe.
+        schedule: `"lockstep"` or `"pipelined"`.
+        devices: `(K,)` names.
+        machine, tensorflow, date: where, with what and when.
+    """
+
+    method: str
+    decoupling: Decoupling
+    units: Units | None
+    exits: tuple[float, ...]
+    head: float
+    ensembles: tuple[float, ...]
+    calibrated: tuple[float, ...] | None
+    temperatures: tuple[float, ...] | None
+    num_images: int
+    validation_error: float | None
+    images_per_second: float | None
+    epochs: int
+    seed: int
+    schedule: str
+    devices: tuple[str, ...]
+    machine: str
+    tensorflow: str
+    date: str
+
+    @property
+    def num_blocks(self) -> int:
+        """K."""
+        return self.decoupling.num_blocks
+
+
+def load_metrics(path: str | os.PathLike[str]) -> Metrics:
+    """Reads the `metrics.json` of a training.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: naming the file and the field, if it is missing or damaged.
+    """
+    data = read_json(path, KIND)
+    try:
+        return _read(data)
+    except KeyError as error:
+        raise UserError(f"{KIND} '{path}' lacks the field {str(error.args[0])!a:.80}.") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{KIND} '{path}': {error}") from error
+
+
+def _read(data: Any) -> Metrics:
+    test = _object("test", _object("the file", data)["test"])
+    errors = _object("test.errors", test["errors"])
+    decoupling = Decoupling(
+        test["backbone"], test["num_units"], test["cut_after"], test["auxiliary"]
+    )
+    blocks = decoupling.num_blocks
+    if data["num_blocks"] != blocks:
+        raise ValueError(f"num_blocks must be {blocks}, one more than there are cuts.")
+    units = None if data.get("units") is None else unit_shapes(data["units"])
+    if units is not None and len(units) != decoupling.num_units:
+        raise ValueError(f"units must be {decoupling.num_units}, as many as num_units says.")
+    calibrated, temperatures = errors["calibrated_ensembles"], test["temperatures"]
+    speed, validation = data["images_per_second"], data["validation_error"]
+    return Metrics(
+        decoupling=decoupling,
+        units=units,
+        exits=_numbers("exits", errors["exits"], blocks - 1, 1),
+        head=_number("head", errors["head"], 1),
+        ensembles=_numbers("ensembles", errors["ensembles"], blocks - 1, 1),
+        calibrated=(
+            None
+            if calibrated is None
+            else _numbers("calibrated_ensembles", calibrated, blocks - 1, 1)
+        ),
+        temperatures=(
+            None if temperatures is None else _numbers("temperatures", temperatures, blocks)
+        ),
+        num_images=_count("num_images", test["num_images"]),
+        validation_error=(
+            None if validation is None else _number("validation_error", validation, 1)
+        ),
+        images_per_second=None if speed is None else _number("images_per_second", speed),
+        epochs=_count("epochs", data["epochs"]),
+        seed=_count("seed", data["seed"]),
+        devices=tuple(_text("devices", device) for device in data["devices"]),
+        **{
+            name: _text(name, data[name])
+            for name in ("method", "schedule", "machine", "tensorflow", "date")
+        },
+    )
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be an object.")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not is_name(value):
+        raise ValueError(f"{name} must be text of one line.")
+    return value
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} must be a whole number from 0.")
+    return value
+
+
+def _number(name: str, value: Any, most: float = math.inf) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= most:
+        limit = f" to {most:g}" if math.isfinite(most) else ""
+        raise ValueError(f"{name} must hold numbers from 0{limit}.")
+    return float(value)
+
+
+def _numbers(name: str, values: Any, count: int, most: float = math.inf) -> tuple[float, ...]:
+    if not isinstance(values, list) or len(values) != count:
+        raise ValueError(f"{name} must be a list of {count}.")
+    return tuple(_number(name, value, most) for value in values)
