@@ -11,7 +11,7 @@ from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_re
 
 def test_round_trip(tmp_path):
     config = recipe.paper()
-    config.search.candidate_depths = (2, 3)
+    config.search.space.depth = (2, 3)
     config.train.learning_rate = 0.3
     write_recipe(tmp_path, config)
     assert read_recipe(tmp_path, "search").to_dict() == config.to_dict()
