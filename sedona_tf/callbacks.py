@@ -48,12 +48,16 @@ class StepCallback(keras.callbacks.Callback):
 class NanGuard(StepCallback):
     """Stops on the first metric that is not finite, naming it and the step."""
 
+    def __init__(self, phase: str, start: int, left: str = "the last checkpoint is kept") -> None:
+        super().__init__(phase, start)
+        self.left = left
+
     def on_train_batch_end(self, batch, logs=None) -> None:
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"{name} is {value} at {self.phase} step {self.step(batch)}; the last "
-                    "checkpoint is kept. A lower learning rate usually helps."
+                    f"{name} is {value} at {self.phase} step {self.step(batch)}; {self.left}. "
+                    "A lower learning rate usually helps."
                 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -58,11 +58,18 @@ def register(name: str, kind: Kind) -> None:
     kinds[name] = kind
 
 
-LOSSES: dict[str, dict[str, Callable]] = {
-    "cross_entropy": {"loss": cross_entropy, "logits": lambda outputs: outputs},
-    "predsim": {"loss": predsim_loss, "logits": lambda outputs: outputs["logits"]},
+class LocalLoss(NamedTuple):
+    """A loss and how it finds the logits among the outputs; as in `Kind`."""
+
+    loss: Callable[[Outputs, tf.Tensor, float], tf.Tensor]
+    logits: Callable[[Outputs], tf.Tensor]
+
+
+LOSSES = {
+    "cross_entropy": LocalLoss(cross_entropy, lambda outputs: outputs),
+    "predsim": LocalLoss(predsim_loss, lambda outputs: outputs["logits"]),
 }
-"""Local losses by name, with how each finds the logits among the outputs."""
+"""Local losses by name."""
 
 SEPARABLE = {
     "depth": Option(int, "a positive int", lambda value: value >= 1),
@@ -77,9 +84,9 @@ SEPARABLE = {
 }
 """Options of separable nets, see `separable`; the defaults are the paper's."""
 
-register("separable", Kind(separable, **LOSSES["cross_entropy"], options=SEPARABLE))
-register("mlp_sr", Kind(mlp_sr, **LOSSES["cross_entropy"]))
-register("predsim", Kind(predsim, **LOSSES["predsim"]))
+register("separable", Kind(separable, *LOSSES["cross_entropy"], SEPARABLE))
+register("mlp_sr", Kind(mlp_sr, *LOSSES["cross_entropy"]))
+register("predsim", Kind(predsim, *LOSSES["predsim"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Candidate:
     def contract(self) -> Kind:
         """The kind, with the loss and the logits that this candidate has."""
         kind, loss = kinds[self.kind], self.settings.get("loss")
-        return kind if loss is None else dataclasses.replace(kind, **LOSSES[loss])
+        return kind if loss is None else dataclasses.replace(kind, **LOSSES[loss]._asdict())
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)
