@@ -29,6 +29,13 @@ def test_round_trip(tmp_path):
         ("search", {"train.batch_size": 3}, None),
         ("search", {"search.steps": 9, "search.learning_rate": 0.3, "data.data_dir": "/x"}, None),
         ("train", {"train.epochs": 9, "deterministic": False}, None),
+        ("search", {"search.space.depth": (1,)}, r"space.depth \(1, 2, 3, 4\), not \(1,\)"),
+        ("search", {"search.candidates": 2}, "search.candidates 0, not 2"),
+        ("search", {"data.dry_run.images": 7}, None),
+        ("train", {"search.space.depth": (1,)}, None),
+        ("tune", {"search.space.depth": (1,)}, r"space.depth \(1, 2, 3, 4\), not \(1,\)"),
+        ("tune", {"train.epochs": 9}, "train.epochs 160, not 9"),
+        ("tune", {"search.steps": 9, "search.candidates": 2, "train.checkpoint_every": 1}, None),
     ],
 )
 def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, message, tmp_path):

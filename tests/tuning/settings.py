@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import keras_tuner
 import ml_collections
 import pytest
 
+from sedona_tf.backbones import build
 from sedona_tf.tuning import DecouplingHyperModel
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,12 @@ def recipe(**changes) -> ml_collections.ConfigDict:
     return config
 
 
+@functools.cache
+def backbone():
+    """The recipe's; never trained."""
+    return build("resnet18", (8, 8, 1), 10, width=4)
+
+
 def replace_training(monkeypatch: pytest.MonkeyPatch, error=lambda values, epochs: 0.5) -> None:
     """Trials that take no time: `error(values, epochs)` is what one finds."""
 
@@ -33,6 +41,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, error=lambda values, epoch
         return {"val_error": found, "val_loss": 1.0, "steps": 3 * (epochs - initial_epoch)}
 
     monkeypatch.setattr(DecouplingHyperModel, "build", lambda self, hp: None)
+    monkeypatch.setattr(DecouplingHyperModel, "_build_backbone", lambda self: backbone())
     monkeypatch.setattr(DecouplingHyperModel, "fit", fit)
 
 
