@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -95,7 +96,7 @@ def train(arguments, results: Path, runs: Path, source: str, seed: int) -> None:
         arguments.recipe,
         workdir,
         f"--recipe.seed={seed}",
-        f"--plan={results / FILES[source]}",
+        f"--plan={os.path.relpath(results / FILES[source])}",
         f"--blocks={arguments.blocks}",
     )
     metrics = json.loads((workdir / "metrics.json").read_text())

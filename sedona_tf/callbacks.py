@@ -53,10 +53,18 @@ class NanGuard(StepCallback):
         self.left = left
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        for name, value in (logs or {}).items():
+        self.check(logs or {}, self.step(batch))
+
+    def check(self, metrics: dict[str, float], step: int) -> None:
+        """Looks at the metrics of a step.
+
+        Raises:
+            UserError: if one is not finite.
+        """
+        for name, value in metrics.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"{name} is {value} at {self.phase} step {self.step(batch)}; {self.left}. "
+                    f"{name} is {value} at {self.phase} step {step}; {self.left}. "
                     "A lower learning rate usually helps."
                 )
 

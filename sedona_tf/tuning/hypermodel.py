@@ -137,14 +137,16 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
         """
         start = initial_epoch * self.data.steps_per_epoch
         end = (epochs or self.recipe.train.epochs) * self.data.steps_per_epoch
+        guard = NanGuard("training", start, "nothing of it is kept")
         model.fit(
             self.data.training(start, end - start),
             epochs=1,
             verbose=verbose,
             shuffle=False,
-            callbacks=[NanGuard("training", start, "nothing of it is kept"), *callbacks],
+            callbacks=[guard, *callbacks],
         )
         validation = model.evaluate(self.data.validation(), verbose=0, return_dict=True)
+        guard.check({"val_loss": validation["loss"]}, end)
         return {
             "val_error": 1.0 - validation["accuracy"],
             "val_loss": validation["loss"],
