@@ -14,7 +14,8 @@ Usage: python benchmarks/random_plans.py [--recipe recipes/digits.py] [--blocks 
 
 Plan, trials and metrics go to benchmarks/results/random_plans_NAME/ with table.md; what is there is
 not run again. Trials and trainings that were cut off are resumed. A search that was cut off starts
-anew, for the sake of its time; nothing else should run on the machine meanwhile.
+anew, for the sake of its time; nothing else should run on the machine meanwhile. All commands use
+the same kernels, without oneDNN's, as the tune command does by itself.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def command(name: str, recipe: str, workdir: Path, *arguments: str) -> list[str]
     """Runs a command of the package, its progress shown; returns what was run."""
     run = ["-m", f"sedona_tf.{name}", "--recipe", recipe, f"--workdir={workdir}", *arguments]
     run += ["--resume"] if (workdir / "recipe.json").exists() else []
-    done = subprocess.run([sys.executable, *run], stderr=subprocess.PIPE, text=True)
+    env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    done = subprocess.run([sys.executable, *run], stderr=subprocess.PIPE, text=True, env=env)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise SystemExit(f"{workdir.name} failed: {lines[-1]}")
