@@ -17,7 +17,7 @@ from killing import ROOT, Target, checkpoints, main
 
 ARGUMENTS = [
     f"--recipe={ROOT / 'recipes/digits.py'}",
-    "--recipe.search.candidate_depths=(1,)",
+    "--recipe.search.space.depth=(1,)",
     "--recipe.search.inner_steps=1",
     "--recipe.search.pretraining_steps=60",
     "--recipe.search.steps=25",

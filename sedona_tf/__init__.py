@@ -12,7 +12,7 @@ _NAMES = {
     "DecoupledModel": "decoupled",
     "decouple": "decoupled",
 }
-_PACKAGES = ["auxiliary", "backbones", "bilevel", "data", "decoupled", "layers", "plans"]
+_PACKAGES = ["auxiliary", "backbones", "bilevel", "data", "decoupled", "layers", "plans", "tuning"]
 
 __all__ = [*_NAMES, *_PACKAGES]
 

@@ -48,12 +48,24 @@ class StepCallback(keras.callbacks.Callback):
 class NanGuard(StepCallback):
     """Stops on the first metric that is not finite, naming it and the step."""
 
+    def __init__(self, phase: str, start: int, left: str = "the last checkpoint is kept") -> None:
+        super().__init__(phase, start)
+        self.left = left
+
     def on_train_batch_end(self, batch, logs=None) -> None:
-        for name, value in (logs or {}).items():
+        self.check(logs or {}, self.step(batch))
+
+    def check(self, metrics: dict[str, float], step: int) -> None:
+        """Looks at the metrics of a step.
+
+        Raises:
+            UserError: if one is not finite.
+        """
+        for name, value in metrics.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"{name} is {value} at {self.phase} step {self.step(batch)}; the last "
-                    "checkpoint is kept. A lower learning rate usually helps."
+                    f"{name} is {value} at {self.phase} step {step}; {self.left}. "
+                    "A lower learning rate usually helps."
                 )
 
 

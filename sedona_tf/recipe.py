@@ -42,7 +42,14 @@ def paper() -> ml_collections.ConfigDict:
     config.backbone.max_units = 0  # of keras:NAME, joining neighbours; 0: all there are
 
     config.search = ml_collections.ConfigDict()
-    config.search.candidate_depths = (1, 2, 3, 4)  # of separable auxiliary nets
+    config.search.space = ml_collections.ConfigDict()  # see sedona_tf.auxiliary.AuxiliarySpace
+    config.search.space.kind = ("separable",)
+    config.search.space.depth = (1, 2, 3, 4)
+    config.search.space.width_ratio = (0.0,)  # of the unit's channels; 0: the backbone's own
+    config.search.space.features = (512,)
+    config.search.space.kernel = (3,)
+    config.search.space.loss = ("cross_entropy",)  # or predsim
+    config.search.candidates = 0  # M, drawn from the space; 0: all of it
     config.search.pretraining_steps = 40_000
     config.search.steps = 2_000
     config.search.inner_steps = 5  # T
@@ -133,6 +140,7 @@ def check_search(settings: ml_collections.ConfigDict) -> None:
         positive=("learning_rate", "final_learning_rate", "architecture_learning_rate"),
         fractions=("momentum", "label_smoothing", "architecture_beta_1"),
         counts=("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots"),
+        amounts=("weight_decay", "candidates"),
     )
 
 
@@ -144,6 +152,7 @@ def check_train(settings: ml_collections.ConfigDict) -> None:
         positive=("learning_rate", "final_learning_rate"),
         fractions=("momentum", "label_smoothing"),
         counts=("epochs", "checkpoint_every"),
+        amounts=("weight_decay",),
     )
     for name, allowed in (
         ("schedule", ("pipelined", "lockstep")),
@@ -153,11 +162,13 @@ def check_train(settings: ml_collections.ConfigDict) -> None:
             raise UserError(unknown_name(f"train.{name}", str(settings[name]), allowed))
 
 
-def _check(section: str, settings: ml_collections.ConfigDict, positive, fractions, counts) -> None:
+def _check(
+    section: str, settings: ml_collections.ConfigDict, positive, fractions, counts, amounts
+) -> None:
     for names, allowed, right in (
         (positive, "positive", lambda value: value > 0),
         (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
-        (("weight_decay",), "at least 0", lambda value: value >= 0),
+        (amounts, "at least 0", lambda value: value >= 0),
         (counts, "at least 1", lambda value: value >= 1),
     ):
         for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 
@@ -15,13 +16,21 @@ __all__ = ["read_recipe", "require_same_recipe", "write_recipe"]
 
 NAME = "recipe.json"
 
-_PACE = ("checkpoint_every", "momentum", "weight_decay", "learning_rate", "final_learning_rate")
-FREE = {
-    "data": ("data_dir", "dry_run"),
-    "search": ("pretraining_steps", "steps", "architecture_learning_rate", *_PACE),
-    "train": ("epochs", *_PACE),
+DECISIVE = {
+    "search": ("search.",),
+    "train": ("train.",),
+    "tune": ("train.", "search.space."),
 }
-"""Fields that may change when a run is resumed; the rest decides what it has seen."""
+"""Purpose of a run to how the fields begin, besides data and backbone, that decide what it sees."""
+
+_PACE = ("checkpoint_every", "momentum", "weight_decay", "learning_rate", "final_learning_rate")
+_SEARCH = ("pretraining_steps", "steps", "architecture_learning_rate", *_PACE)
+FREE = {
+    "search": [f"search.{name}" for name in _SEARCH],
+    "train": [f"train.{name}" for name in ("epochs", *_PACE)],
+    "tune": ["train.checkpoint_every"],
+}
+"""Purpose to the decisive fields that may change all the same when a run is resumed."""
 
 
 def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict) -> None:
@@ -30,12 +39,12 @@ def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict) -> None:
         file.write(recipe.to_json(indent=2).encode())
 
 
-def read_recipe(workdir: Path, section: str) -> ml_collections.ConfigDict:
+def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     """The recipe of a run, with today's defaults for fields that it does not have.
 
     Args:
         workdir: of the run.
-        section: what the run was about, `"search"` or `"train"`, whose numbers are checked.
+        purpose: what the run was for, a key of `DECISIVE`; decides which numbers are checked.
 
     Raises:
         UserError: if the folder holds no run, or the file is damaged.
@@ -49,14 +58,17 @@ def read_recipe(workdir: Path, section: str) -> ml_collections.ConfigDict:
     try:
         with recipe.unlocked():
             recipe.update(json.loads(text))
-        {"search": check_search, "train": check_train}[section](recipe[section])
+        if purpose == "search":
+            check_search(recipe.search)
+        else:
+            check_train(recipe.train)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"{path} is damaged: {reason}") from error
     return recipe
 
 
-def require_same_recipe(workdir: Path, recipe: ml_collections.ConfigDict, section: str) -> None:
+def require_same_recipe(workdir: Path, recipe: ml_collections.ConfigDict, purpose: str) -> None:
     """Refuses to go on with a run under other terms than those it was started with.
 
     Another seed or validation fraction, for one, would train on images held out so far.
@@ -64,23 +76,29 @@ def require_same_recipe(workdir: Path, recipe: ml_collections.ConfigDict, sectio
     Args:
         workdir: of the run.
         recipe: resolved, asked for now.
-        section: what the run is about, `"search"` or `"train"`.
+        purpose: what the run is for, a key of `DECISIVE`.
 
     Raises:
         UserError: naming the first field that differs, or the file if it is damaged.
     """
-    was = read_recipe(workdir, section)
-    fields = [("seed", was.seed, recipe.seed)]
-    for name in ("data", "backbone", section):
-        free = FREE.get(name, ())
-        fields += [
-            (f"{name}.{field}", was[name].get(field), value)
-            for field, value in recipe[name].items()
-            if field not in free
-        ]
-    for field, old, new in fields:
-        if old != new:
+    was, now = (_flat(each) for each in (read_recipe(workdir, purpose), recipe))
+    decisive = ("data.", "backbone.", *DECISIVE[purpose])
+    for field, new in now.items():
+        free = field in FREE[purpose] or field.startswith(("data.data_dir", "data.dry_run."))
+        counts = field == "seed" or (field.startswith(decisive) and not free)
+        if counts and was.get(field) != new:
             raise UserError(
-                f"{workdir} holds a run with {field} {old!r}, not {new!r}; resume with its recipe, "
-                "or take another --workdir."
+                f"{workdir} holds a run with {field} {was.get(field)!r}, not {new!r}; resume with "
+                "its recipe, or take another --workdir."
             )
+
+
+def _flat(recipe: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of the fields to their values."""
+    result: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            result |= _flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result

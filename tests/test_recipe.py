@@ -40,6 +40,7 @@ def test_recipes_have_a_smoke_variant(path):
         ("weight_decay", -1.0),
         ("inner_steps", 0),
         ("checkpoint_every", 0),
+        ("candidates", -1),
     ],
 )
 def test_refuses_numbers_out_of_range(field, value):

@@ -11,7 +11,7 @@ from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_re
 
 def test_round_trip(tmp_path):
     config = recipe.paper()
-    config.search.candidate_depths = (2, 3)
+    config.search.space.depth = (2, 3)
     config.train.learning_rate = 0.3
     write_recipe(tmp_path, config)
     assert read_recipe(tmp_path, "search").to_dict() == config.to_dict()
@@ -29,6 +29,13 @@ def test_round_trip(tmp_path):
         ("search", {"train.batch_size": 3}, None),
         ("search", {"search.steps": 9, "search.learning_rate": 0.3, "data.data_dir": "/x"}, None),
         ("train", {"train.epochs": 9, "deterministic": False}, None),
+        ("search", {"search.space.depth": (1,)}, r"space.depth \(1, 2, 3, 4\), not \(1,\)"),
+        ("search", {"search.candidates": 2}, "search.candidates 0, not 2"),
+        ("search", {"data.dry_run.images": 7}, None),
+        ("train", {"search.space.depth": (1,)}, None),
+        ("tune", {"search.space.depth": (1,)}, r"space.depth \(1, 2, 3, 4\), not \(1,\)"),
+        ("tune", {"train.epochs": 9}, "train.epochs 160, not 9"),
+        ("tune", {"search.steps": 9, "search.candidates": 2, "train.checkpoint_every": 1}, None),
     ],
 )
 def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, message, tmp_path):

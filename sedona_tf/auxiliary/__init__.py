@@ -1,6 +1,7 @@
 """Auxiliary networks: small classifiers that give a block its local loss."""
 
 from sedona_tf.auxiliary.losses import CrossEntropy, cross_entropy
+from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.registry import (
     Candidate,
     Kind,
@@ -9,11 +10,14 @@ from sedona_tf.auxiliary.registry import (
     kinds,
     register,
 )
+from sedona_tf.auxiliary.space import AuxiliarySpace
 
 __all__ = [
+    "AuxiliarySpace",
     "Candidate",
     "CrossEntropy",
     "Kind",
+    "Option",
     "build_auxiliary",
     "candidates_from",
     "cross_entropy",

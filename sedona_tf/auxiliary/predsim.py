@@ -11,7 +11,15 @@ import tensorflow as tf
 from sedona_tf.auxiliary.losses import cross_entropy
 from sedona_tf.layers import conv
 
-__all__ = ["FEATURES", "SIMILARITY", "SpatialDeviation", "predsim", "predsim_loss", "similarity"]
+__all__ = [
+    "FEATURES",
+    "SIMILARITY",
+    "SpatialDeviation",
+    "predsim",
+    "predsim_loss",
+    "similarity",
+    "similarity_features",
+]
 
 FEATURES = 512
 """The classifier's inputs at most, unless there are more channels: the map is pooled to fit."""
@@ -41,7 +49,7 @@ def predsim(x, *, num_classes: int, narrow: bool) -> dict:
     """
     del narrow
     channels = x.shape[-1]
-    features = SpatialDeviation(name="deviation")(conv(x, channels, 3, name="conv_0"))
+    features = similarity_features(x, "conv_0")
     sides, windows = list(x.shape[1:3]), [1, 1]
     while channels * sides[0] * sides[1] > FEATURES and max(sides) > 1:
         longer = 0 if sides[0] >= sides[1] else 1
@@ -53,6 +61,19 @@ def predsim(x, *, num_classes: int, narrow: bool) -> dict:
     x = keras.layers.Permute((3, 1, 2), name="permute")(x)
     x = keras.layers.Flatten(name="flatten")(x)
     return {"features": features, "logits": keras.layers.Dense(num_classes, name="dense_0")(x)}
+
+
+def similarity_features(x, name: str):
+    """What PredSim compares: a bias-free 3x3 convolution, then each channel's deviation.
+
+    Args:
+        x: symbolic `(batch, height, width, channels)` output of a unit.
+        name: of the convolution.
+
+    Returns:
+        Symbolic `(batch, channels)`.
+    """
+    return SpatialDeviation(name="deviation")(conv(x, x.shape[-1], 3, name=name))
 
 
 def predsim_loss(outputs: dict, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from sedona_tf.auxiliary.losses import cross_entropy
 from sedona_tf.auxiliary.mlp_sr import mlp_sr
+from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.predsim import predsim, predsim_loss
-from sedona_tf.auxiliary.separable import separable
+from sedona_tf.auxiliary.separable import FEATURES, separable
 from sedona_tf.backbones.backbone import Backbone, build_part
 from sedona_tf.errors import UserError, unknown_name
 
@@ -27,12 +28,14 @@ class Kind:
     """What an auxiliary network has to say for itself.
 
     Attributes:
-        define: `(features, num_classes=, narrow=, **options)` to symbolic outputs; its name counts
-            and initialisers are its own business. Outputs of all candidates of one search must
-            have one structure, since the local output is their weighted sum.
+        define: `(features, num_classes=, narrow=, **options)` to symbolic outputs, with every
+            option given; its name counts and initialisers are its own business. Outputs of all
+            candidates of one search must have one structure, since the local output is their
+            weighted sum.
         loss: `(outputs, labels, smoothing)` to a scalar; the local loss.
         logits: `outputs` to class logits `(batch, num_classes)`, for early exits and ensembles.
-        options: option name to the type that a plan file may give it.
+        options: name to what a plan file may give it. One called `loss` names a key of `LOSSES`,
+            which takes the place of this loss and these logits.
 
     Example: a linear classifier of the mean features.
         >>> def linear(x, *, num_classes, narrow):
@@ -47,7 +50,7 @@ class Kind:
     define: Callable[..., Outputs]
     loss: Callable[[Outputs, tf.Tensor, float], tf.Tensor]
     logits: Callable[[Outputs], tf.Tensor]
-    options: Mapping[str, type]
+    options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
 
 
 kinds: dict[str, Kind] = {}
@@ -64,23 +67,46 @@ def register(name: str, kind: Kind) -> None:
     kinds[name] = kind
 
 
-register(
-    "separable",
-    Kind(separable, cross_entropy, logits=lambda outputs: outputs, options={"depth": int}),
-)
-register("mlp_sr", Kind(mlp_sr, cross_entropy, logits=lambda outputs: outputs, options={}))
-register(
-    "predsim",
-    Kind(predsim, predsim_loss, logits=lambda outputs: outputs["logits"], options={}),
-)
+class LocalLoss(NamedTuple):
+    """A loss and how it finds the logits among the outputs; as in `Kind`."""
+
+    loss: Callable[[Outputs, tf.Tensor, float], tf.Tensor]
+    logits: Callable[[Outputs], tf.Tensor]
+
+
+LOSSES = {
+    "cross_entropy": LocalLoss(cross_entropy, lambda outputs: outputs),
+    "predsim": LocalLoss(predsim_loss, lambda outputs: outputs["logits"]),
+}
+"""Local losses by name."""
+
+SEPARABLE = {
+    "depth": Option(int, "a positive int", lambda value: value >= 1),
+    "width_ratio": Option(
+        float, "a float in (0, 1], or 0.0", lambda value: 0 <= value <= 1, default=0.0
+    ),
+    "features": Option(int, "a positive int", lambda value: value >= 1, default=FEATURES),
+    "kernel": Option(
+        int, "a positive odd int", lambda value: value >= 1 and value % 2 == 1, default=3
+    ),
+    "loss": Option(str, " or ".join(LOSSES), LOSSES.__contains__, default="cross_entropy"),
+}
+"""Options of separable nets, see `separable`; the defaults are the paper's."""
+
+register("separable", Kind(separable, *LOSSES["cross_entropy"], SEPARABLE))
+register("mlp_sr", Kind(mlp_sr, *LOSSES["cross_entropy"]))
+register("predsim", Kind(predsim, *LOSSES["predsim"]))
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
     """One auxiliary network on offer: a kind and its options, in a form that a plan can hold.
 
+    Options are kept in alphabetical order and without those at their default, so candidates that
+    mean the same are equal.
+
     Example:
-        >>> str(Candidate("separable", (("depth", 2),)))
+        >>> str(Candidate("separable", (("kernel", 3), ("depth", 2))))
         'separable(depth=2)'
     """
 
@@ -91,17 +117,28 @@ class Candidate:
         if self.kind not in kinds:
             raise UserError(unknown_name("kind of auxiliary network", self.kind, list(kinds)))
         allowed = kinds[self.kind].options
-        for name, value in self.options:
+        given = dict(self.options)
+        for name, value in given.items():
             if name not in allowed:
                 raise UserError(unknown_name(f"option of '{self.kind}'", name, list(allowed)))
-            if type(value) is not allowed[name] or (isinstance(value, int) and value < 1):
-                raise UserError(
-                    f"option '{name}' of '{self.kind}' must be a positive "
-                    f"{allowed[name].__name__}. Received: {value!r}"
-                )
-        missing = sorted(set(allowed) - dict(self.options).keys())
+            allowed[name].check(f"option '{name}' of '{self.kind}'", value)
+        missing = sorted(n for n, option in allowed.items() if option.required and n not in given)
         if missing:
             raise UserError(f"'{self.kind}' needs the option '{missing[0]}'.")
+        kept = {n: value for n, value in given.items() if value != allowed[n].default}
+        object.__setattr__(self, "options", tuple(sorted(kept.items())))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options of the kind, those at their default included."""
+        options = kinds[self.kind].options
+        return {name: option.default for name, option in options.items()} | dict(self.options)
+
+    @property
+    def contract(self) -> Kind:
+        """The kind, with the loss and the logits that this candidate has."""
+        kind, loss = kinds[self.kind], self.settings.get("loss")
+        return kind if loss is None else dataclasses.replace(kind, **LOSSES[loss]._asdict())
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)
@@ -115,7 +152,7 @@ class Candidate:
     def from_dict(cls, data: Mapping[str, Any]) -> Candidate:
         """Reads what `to_dict` wrote."""
         options = {name: value for name, value in data.items() if name != "kind"}
-        return cls(str(data.get("kind")), tuple(sorted(options.items())))
+        return cls(str(data.get("kind")), tuple(options.items()))
 
 
 def candidates_from(data: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
@@ -129,8 +166,8 @@ def candidates_from(data: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
         raise UserError("candidates must name at least one auxiliary network. Received: none")
     if len(set(candidates)) < len(candidates):
         raise UserError(f"candidates must differ. Received: {', '.join(map(str, candidates))}")
-    if len({kinds[candidate.kind].loss for candidate in candidates}) > 1:
-        raise UserError("candidates must share one local loss; mix kinds in separate searches.")
+    if len({candidate.contract.loss for candidate in candidates}) > 1:
+        raise UserError("candidates must share one local loss; search each loss separately.")
     return candidates
 
 
@@ -153,6 +190,6 @@ def build_auxiliary(candidate: Candidate, backbone: Backbone, unit: int, name: s
             x,
             num_classes=backbone.num_classes,
             narrow=backbone.narrow_auxiliary,
-            **dict(candidate.options),
+            **candidate.settings,
         ),
     )

@@ -12,7 +12,7 @@ import ml_collections
 import tensorflow as tf
 
 from sedona_tf import data as data_lib
-from sedona_tf.auxiliary import candidates_from
+from sedona_tf.auxiliary import AuxiliarySpace, candidates_from
 from sedona_tf.backbones import build
 from sedona_tf.bilevel.callbacks import ArchitectureLog, PoolFiller, PoolSampler
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
@@ -69,6 +69,11 @@ def _search(
     recipe: ml_collections.ConfigDict, workdir: Path, resume: bool, request: StopRequest
 ) -> Plan:
     settings = recipe.search
+    space = AuxiliarySpace(**settings.space)
+    offered = (
+        space.sample(settings.candidates, recipe.seed) if settings.candidates else space.enumerate()
+    )
+    candidates = candidates_from([candidate.to_dict() for candidate in offered])
     make_repeatable(recipe.seed, recipe.deterministic)
     pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     store = CheckpointStore(workdir / "checkpoints", pool)
@@ -104,9 +109,6 @@ def _search(
     )
     print(f"building the supernet of {recipe.backbone.name}", flush=True)
     backbone = build(input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone)
-    candidates = candidates_from(
-        [{"kind": "separable", "depth": depth} for depth in settings.candidate_depths]
-    )
     model = SearchModel(
         backbone,
         candidates,

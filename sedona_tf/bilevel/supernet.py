@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy, kinds
+from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy
 from sedona_tf.backbones import Backbone
 from sedona_tf.bilevel.local_classifier import LocalClassifier
 from sedona_tf.bilevel.packing import Packing
@@ -136,7 +136,7 @@ class Supernet:
 
     def local_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor:
         """The local loss of mixed auxiliary outputs; scalar."""
-        return kinds[self.candidates[0].kind].loss(outputs, labels, self.smoothing)
+        return self.candidates[0].contract.loss(outputs, labels, self.smoothing)
 
     def head_loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The head's loss of logits `(batch, num_classes)`; scalar."""

@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from sedona_tf.auxiliary import Candidate, Kind, build_auxiliary, cross_entropy, kinds
+from sedona_tf.auxiliary import Candidate, Kind, build_auxiliary, cross_entropy
 from sedona_tf.backbones import Backbone
 from sedona_tf.plans import Decoupling
 
@@ -21,7 +21,7 @@ class Block:
     Attributes:
         units: consecutive units of the backbone.
         classifier: auxiliary net, or the backbone's head.
-        kind: the auxiliary net's kind; None for the head.
+        kind: the auxiliary net's contract; None for the head.
         device: where all of it lives.
 
     Example:
@@ -86,6 +86,6 @@ def build_blocks(backbone: Backbone, decoupling: Decoupling, devices: list[str])
         else:
             candidate = Candidate.from_dict(decoupling.auxiliary[index])
             classifier = build_auxiliary(candidate, backbone, last - 1, f"aux_{last}")
-            kind = kinds[candidate.kind]
+            kind = candidate.contract
         blocks.append(Block(backbone.units[first - 1 : last], classifier, kind, devices[index]))
     return blocks

@@ -1,4 +1,4 @@
-"""From a recipe and a method to a compiled model: what training, reloading and a dry run share."""
+"""From a recipe to data and a compiled model: what training, reloading and tuning share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import ml_collections
 import tensorflow as tf
 
+from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import CrossEntropy
 from sedona_tf.backbones import Backbone, build
 from sedona_tf.decoupled.model import DecoupledModel, decouple
@@ -18,7 +19,14 @@ from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, uniform
 from sedona_tf.recipe import check_train
 
-__all__ = ["TRAINED_AS", "build_backbone", "build_decoupling", "build_model", "resolve"]
+__all__ = [
+    "TRAINED_AS",
+    "build_backbone",
+    "build_data",
+    "build_decoupling",
+    "build_model",
+    "resolve",
+]
 
 TRAINED_AS = "trained_as"
 """Key of the method in a decoupling's provenance."""
@@ -37,6 +45,34 @@ def resolve(recipe: ml_collections.ConfigDict, method: str) -> ml_collections.Co
     if method == "predsim":
         recipe.train.label_smoothing = 0.0
     return recipe
+
+
+def build_data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
+    """Reads the recipe's training images, split as the section `train` says.
+
+    The test split is read when it is asked for.
+    """
+    settings = recipe.data
+
+    def read(split: str, limit: int) -> data_lib.Source:
+        return data_lib.load(
+            settings.source,
+            split,
+            data_dir=settings.data_dir,
+            limit=limit,
+            image_size=settings.image_size,
+        )
+
+    print("loading data", flush=True)
+    return data_lib.TrainingData(
+        read("train", settings.limit),
+        fraction=recipe.train.validation_fraction,
+        seed=recipe.seed,
+        batch_size=recipe.train.batch_size,
+        pad=settings.pad,
+        flip=settings.flip,
+        test=lambda: read("test", 0),
+    )
 
 
 def build_backbone(

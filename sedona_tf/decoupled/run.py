@@ -20,7 +20,13 @@ from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
 from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, StepCallback, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
-from sedona_tf.decoupled.build import build_backbone, build_decoupling, build_model, resolve
+from sedona_tf.decoupled.build import (
+    build_backbone,
+    build_data,
+    build_decoupling,
+    build_model,
+    resolve,
+)
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.model import DecoupledModel
@@ -104,7 +110,7 @@ def run_training(
         for folder in (workdir, store.folder):
             remove_partial(folder)
         saved = store.read() if resume else None
-        data = _data(recipe)
+        data = build_data(recipe)
         backbone = build_backbone(recipe, data.input_shape, data.num_classes)
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
@@ -134,7 +140,7 @@ def load_run(workdir: Path) -> Run:
         UserError: if the folder holds no run, or one of its files is damaged.
     """
     recipe = read_recipe(workdir, "train")
-    data = _data(recipe)
+    data = build_data(recipe)
     backbone = build_backbone(recipe, data.input_shape, data.num_classes)
     decoupling = Decoupling.load(workdir / "decoupling.json", backbone)
     saved = CheckpointStore(workdir / "checkpoints").read()
@@ -143,30 +149,6 @@ def load_run(workdir: Path) -> Run:
     run = Run(recipe, _model(recipe, backbone, decoupling, "auto", data), data, {})
     restore(saved[1], run.model, run.history)
     return run
-
-
-def _data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
-    settings = recipe.data
-
-    def read(split: str, limit: int) -> data_lib.Source:
-        return data_lib.load(
-            settings.source,
-            split,
-            data_dir=settings.data_dir,
-            limit=limit,
-            image_size=settings.image_size,
-        )
-
-    print("loading data", flush=True)
-    return data_lib.TrainingData(
-        read("train", settings.limit),
-        fraction=recipe.train.validation_fraction,
-        seed=recipe.seed,
-        batch_size=recipe.train.batch_size,
-        pad=settings.pad,
-        flip=settings.flip,
-        test=lambda: read("test", 0),
-    )
 
 
 def _model(

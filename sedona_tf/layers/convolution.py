@@ -39,15 +39,15 @@ def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
     )(x)
 
 
-def depthwise_conv(x, stride: int = 1, *, name: str):
-    """A bias-free 3x3 depthwise convolution, one filter a channel, padded as `conv` is."""
-    x, padding = _pad(x, 3, stride, name)
+def depthwise_conv(x, kernel_size: int = 3, stride: int = 1, *, name: str):
+    """A bias-free depthwise convolution, one filter a channel, padded as `conv` is."""
+    x, padding = _pad(x, kernel_size, stride, name)
     return keras.layers.DepthwiseConv2D(
-        3,
+        kernel_size,
         strides=stride,
         padding=padding,
         use_bias=False,
         # Fan-in of a depthwise kernel is its window; Keras would count the channels too.
-        depthwise_initializer=keras.initializers.RandomNormal(stddev=(2.0 / 9.0) ** 0.5),
+        depthwise_initializer=keras.initializers.RandomNormal(stddev=(2.0 / kernel_size**2) ** 0.5),
         name=name,
     )(x)

@@ -16,15 +16,28 @@ CLASSES = 5
 LABELS = tf.constant([0, 4, 2, 2])
 
 
-def build(kind: str, shape: tuple[int, ...], narrow: bool = True) -> keras.Model:
-    """The kind's network for features of that shape, every option 2."""
-    options = tuple((name, of_type(2)) for name, of_type in kinds[kind].options.items())
+def required(kind: str) -> dict:
+    """A value for every option that the kind needs."""
+    options = kinds[kind].options.items()
+    return {name: option.type(2) for name, option in options if option.required}
+
+
+CANDIDATES = [
+    *(Candidate(kind, tuple(required(kind).items())) for kind in kinds),
+    Candidate("separable", (("depth", 3), ("loss", "predsim"), ("kernel", 5))),
+    Candidate("separable", (("depth", 3), ("features", 7), ("width_ratio", 0.5))),
+]
+every_candidate = pytest.mark.parametrize("candidate", CANDIDATES, ids=str)
+
+
+def build(candidate: Candidate, shape: tuple[int, ...], narrow: bool = True) -> keras.Model:
+    """The candidate's network for features of that shape."""
     backbone = SimpleNamespace(
         units=[SimpleNamespace(output_shape=(None, *shape))],
         num_classes=CLASSES,
         narrow_auxiliary=narrow,
     )
-    return build_auxiliary(Candidate(kind, options), backbone, 0, "aux_1_1")
+    return build_auxiliary(candidate, backbone, 0, "aux_1_1")
 
 
 def features(shape: tuple[int, ...], seed: int = 0) -> tf.Tensor:
@@ -35,51 +48,51 @@ def features(shape: tuple[int, ...], seed: int = 0) -> tf.Tensor:
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
 @pytest.mark.parametrize("channels", [1, 6, 520])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 2), (32, 32)], ids=str)
-@pytest.mark.parametrize("kind", kinds)
-def test_any_feature_size(kind, size, channels, narrow):
+@every_candidate
+def test_any_feature_size(candidate, size, channels, narrow):
     if channels == 520 and size == (32, 32):
         channels = 24  # as wide as such a map gets in a test of seconds
-    net, shape = build(kind, (*size, channels), narrow), (*size, channels)
+    net, shape = build(candidate, (*size, channels), narrow), (*size, channels)
     assert net.name == "aux_1_1" and net.trainable_variables
     for x in (features(shape), tf.zeros((len(LABELS), *shape))):  # also where nothing varies
         with tf.GradientTape() as tape:
             tape.watch(x)
             outputs = net(x, training=True)
-            loss = kinds[kind].loss(outputs, LABELS, 0.1)
-        assert kinds[kind].logits(outputs).shape == (len(LABELS), CLASSES)
+            loss = candidate.contract.loss(outputs, LABELS, 0.1)
+        assert candidate.contract.logits(outputs).shape == (len(LABELS), CLASSES)
         assert loss.shape == () and np.isfinite(loss)
         gradients = tape.gradient(loss, [x, *net.trainable_variables])
         assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
 
 
-@pytest.mark.parametrize("kind", kinds)
-def test_every_weight_is_trained_and_labels_count(kind):
-    net, x = build(kind, (4, 4, 8)), features((4, 4, 8))
+@every_candidate
+def test_every_weight_is_trained_and_labels_count(candidate):
+    net, x = build(candidate, (4, 4, 8)), features((4, 4, 8))
     with tf.GradientTape() as tape:
         tape.watch(x)
         outputs = net(x, training=True)
-        loss = kinds[kind].loss(outputs, LABELS, 0.0)
+        loss = candidate.contract.loss(outputs, LABELS, 0.0)
     gradients = tape.gradient(loss, [x, *net.trainable_variables])
     assert all(np.any(gradient.numpy() != 0.0) for gradient in gradients)
-    assert kinds[kind].loss(outputs, LABELS[::-1], 0.0) != loss
+    assert candidate.contract.loss(outputs, LABELS[::-1], 0.0) != loss
 
 
-@pytest.mark.parametrize("kind", kinds)
-def test_outputs_of_two_can_be_mixed(kind):
+@every_candidate
+def test_outputs_of_two_can_be_mixed(candidate):
     x = features((4, 4, 8))
-    first, second = (build(kind, (4, 4, 8))(x) for _ in range(2))
+    first, second = (build(candidate, (4, 4, 8))(x) for _ in range(2))
     mixed = tf.nest.map_structure(lambda a, b: 0.25 * a + 0.75 * b, first, second)
-    logits = kinds[kind].logits
+    logits = candidate.contract.logits
     expected = 0.25 * logits(first) + 0.75 * logits(second)
     np.testing.assert_allclose(logits(mixed), expected, rtol=1e-6)
-    assert kinds[kind].loss(mixed, LABELS, 0.0).shape == ()
+    assert candidate.contract.loss(mixed, LABELS, 0.0).shape == ()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=str)
-@pytest.mark.parametrize("kind", kinds)
-def test_config_round_trip(kind, size):
+@every_candidate
+def test_config_round_trip(candidate, size):
     shape = (*size, 6)
-    net, x = build(kind, shape), features(shape)
+    net, x = build(candidate, shape), features(shape)
     net(features(shape, seed=1), training=True)  # moving statistics of their own
     again = keras.Model.from_config(net.get_config())
     assert again.get_config() == net.get_config()
@@ -88,11 +101,11 @@ def test_config_round_trip(kind, size):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4)], ids=str)
-@pytest.mark.parametrize("kind", kinds)
-def test_second_derivative_against_finite_differences(kind, size, float64):
+@every_candidate
+def test_second_derivative_against_finite_differences(candidate, size, float64):
     """Hessian times a direction, of features and weights together, in training mode."""
     shape = (*size, 4)
-    net, x = build(kind, shape, narrow=False), features(shape)
+    net, x = build(candidate, shape, narrow=False), features(shape)
     rng = np.random.default_rng(2)
     for variable in net.trainable_variables:  # off the special values that weights start with
         variable.assign(0.5 * rng.standard_normal(variable.shape))
@@ -110,7 +123,7 @@ def test_second_derivative_against_finite_differences(kind, size, float64):
             with tf.GradientTape() as inner:
                 inner.watch(point)
                 outputs, _ = net.stateless_call(point[1:], state, point[0], training=True)
-                loss = kinds[kind].loss(outputs, LABELS, 0.1)
+                loss = candidate.contract.loss(outputs, LABELS, 0.1)
             gradient = inner.gradient(loss, point)
             along = tf.add_n(
                 [tf.reduce_sum(g * v) for g, v in zip(gradient, direction, strict=True)]
@@ -134,20 +147,52 @@ def test_second_derivative_against_finite_differences(kind, size, float64):
 
 @pytest.mark.parametrize("kind", kinds)
 def test_options_of_a_candidate(kind):
-    good = tuple((name, of_type(2)) for name, of_type in kinds[kind].options.items())
+    good = tuple(required(kind).items())
     candidate = Candidate(kind, good)
     assert Candidate.from_dict(candidate.to_dict()) == candidate
     assert str(candidate) == (f"{kind}(depth=2)" if good else kind)
     with pytest.raises(UserError, match=f"unknown option of '{kind}' 'dephts'") as caught:
         Candidate(kind, (*good, ("dephts", 2)))
     assert "\n" not in str(caught.value)
-    for name, of_type in kinds[kind].options.items():
+    for name, option in kinds[kind].options.items():
         others = tuple(item for item in good if item[0] != name)
-        with pytest.raises(UserError, match=f"'{kind}' needs the option '{name}'"):
-            Candidate(kind, others)
-        for wrong in (0, "2", None):
-            with pytest.raises(UserError, match=f"must be a positive {of_type.__name__}"):
+        if option.required:
+            with pytest.raises(UserError, match=f"'{kind}' needs the option '{name}'"):
+                Candidate(kind, others)
+        else:
+            assert Candidate(kind, (*others, (name, option.default))) == candidate
+        for wrong in (-1, -0.5, float("nan"), "2", None, True, [2]):
+            with pytest.raises(UserError, match=f"'{name}' of '{kind}' must be .* Received: "):
                 Candidate(kind, (*others, (name, wrong)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("depth", 0, "a positive int"),
+        ("width_ratio", 1.1, r"a float in \(0, 1\], or 0.0"),
+        ("width_ratio", 1, r"a float in \(0, 1\], or 0.0"),
+        ("features", 0, "a positive int"),
+        ("kernel", 4, "a positive odd int"),
+        ("loss", "cross_entrop", "cross_entropy or predsim"),
+    ],
+)
+def test_values_of_a_separable_nets_options(name, value, allowed):
+    options = tuple(({"depth": 1} | {name: value}).items())
+    with pytest.raises(UserError, match=f"option '{name}' of 'separable' must be {allowed}. Rec"):
+        Candidate("separable", options)
+
+
+def test_candidates_that_mean_the_same_are_equal():
+    given = {"width_ratio": 0.0, "loss": "predsim", "kernel": 3, "features": 512, "depth": 2}
+    candidate = Candidate("separable", tuple(given.items()))
+    assert candidate == Candidate("separable", (("depth", 2), ("loss", "predsim")))
+    assert candidate.to_dict() == {"kind": "separable", "depth": 2, "loss": "predsim"}
+    assert candidate.settings == given
+    assert str(candidate) == "separable(depth=2, loss=predsim)"
+    same = {"kind": "separable", "depth": 1}
+    with pytest.raises(UserError, match="must differ"):
+        candidates_from([same, same | {"features": 512}])
 
 
 def test_names_and_mixtures_of_kinds():
@@ -157,5 +202,9 @@ def test_names_and_mixtures_of_kinds():
         register("mlp_sr", kinds["mlp_sr"])
     with pytest.raises(UserError, match="share one local loss"):
         candidates_from([{"kind": "mlp_sr"}, {"kind": "predsim"}])
+    net = {"kind": "separable", "depth": 1}
+    with pytest.raises(UserError, match="share one local loss"):
+        candidates_from([net, net | {"loss": "predsim"}])
+    assert len(candidates_from([{"kind": "predsim"}, net | {"loss": "predsim"}])) == 2
     with pytest.raises(UserError, match="must differ"):
         candidates_from([{"kind": "predsim"}, {"kind": "predsim"}])

@@ -1,0 +1,155 @@
+"""A whole tuning: trials, the best decoupling and a list of all, from one recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import keras_tuner
+import ml_collections
+import tensorflow as tf
+
+from sedona_tf.decoupled.build import build_data, resolve
+from sedona_tf.determinism import make_repeatable
+from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.files import locked, remove_partial
+from sedona_tf.interruption import StopRequest
+from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
+from sedona_tf.tuning.hypermodel import DecouplingHyperModel
+from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
+from sedona_tf.tuning.tuner import DecouplingTuner
+
+__all__ = ["TUNERS", "run_tuning"]
+
+TUNERS = ("random", "bayesian", "hyperband")
+OBJECTIVE = keras_tuner.Objective("val_error", "min")
+
+
+def run_tuning(
+    recipe: ml_collections.ConfigDict,
+    workdir: Path,
+    *,
+    num_blocks: int,
+    max_trials: int,
+    tuner: str = "random",
+    epochs: int | None = None,
+    max_seconds: float = 0.0,
+    resume: bool = False,
+) -> list[TrialRecord]:
+    """Tries decouplings by training each.
+
+    Writes into `workdir`: `recipe.json` (resolved), `trials.json` (after each trial), `tuner/`
+    (keras-tuner's state) and at the end `decoupling.json`, that of the best trial. The folder is
+    locked meanwhile. A signal ends the tuning after the current step; that trial is lost.
+
+    Args:
+        recipe: its sections `data`, `backbone`, `train` and `search.space`.
+        workdir: folder of the run; made if need be.
+        num_blocks: K, from 2.
+        max_trials: how many, those of a resumed run included.
+        tuner: one of `TUNERS`.
+        epochs: of a trial, for Hyperband of the longest ones; the recipe's if None.
+        max_seconds: no trial starts once they have taken so long in all; 0: no limit.
+        resume: go on with the folder's trials rather than refuse a folder that holds a run.
+
+    Returns:
+        The trials, the best first.
+
+    Raises:
+        UserError: for anything wrong with what was given, and for a trial that fails.
+        Interrupted: by a signal.
+    """
+    recipe = resolve(recipe, "sedona")
+    if epochs is not None:
+        recipe.train.epochs = epochs
+        recipe = resolve(recipe, "sedona")
+    if tuner not in TUNERS:
+        raise UserError(unknown_name("tuner", tuner, TUNERS))
+    if max_trials < 1:
+        raise UserError(f"max_trials must be at least 1. Received: {max_trials}")
+    description, state = workdir / "recipe.json", workdir / "tuner"
+    if resume and not description.exists():
+        raise UserError(f"{workdir} does not hold a tuning; there is nothing to resume.")
+    settings = {"tuner": tuner, "num_blocks": num_blocks}
+    with StopRequest() as request, locked(workdir):
+        if description.exists() and not resume:
+            raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
+        if resume:
+            require_same_tuning(workdir, settings)
+            require_same_recipe(workdir, recipe, "tune")
+        for folder in (workdir, *state.glob("trial_*")):
+            remove_partial(folder)
+        make_repeatable(recipe.seed, recipe.deterministic)
+        hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
+        if not resume:
+            shutil.rmtree(state, ignore_errors=True)
+            write_trials(workdir, settings, [])
+            write_recipe(workdir, recipe)
+        runner = _tuner(
+            _oracle(tuner, hypermodel, max_trials),
+            hypermodel,
+            state,
+            request,
+            max_seconds,
+            lambda records: write_trials(workdir, settings, records),
+        )
+        with request.deferred():
+            runner.save()
+            runner.search()
+        best = sorted(runner.records(), key=lambda record: (record.val_error, record.trial))
+        write_trials(workdir, settings, runner.records())
+        decoupling = dataclasses.replace(best[0].decoupling, provenance=_provenance(recipe, best))
+        decoupling.save(workdir / "decoupling.json")
+        return best
+
+
+def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> keras_tuner.Oracle:
+    hp = keras_tuner.HyperParameters()
+    hypermodel.decoupling(hp)
+    seed = hypermodel.recipe.seed + 1  # an oracle takes 0 for none
+    given = {"objective": OBJECTIVE, "hyperparameters": hp, "seed": seed}
+    if name == "random":
+        return keras_tuner.oracles.RandomSearchOracle(max_trials=max_trials, **given)
+    if name == "bayesian":
+        # By default three a hyperparameter would be random, all trials of most runs.
+        points = max(max_trials // 3, 3)
+        return keras_tuner.oracles.BayesianOptimizationOracle(
+            max_trials=max_trials, num_initial_points=points, **given
+        )
+    epochs = hypermodel.recipe.train.epochs
+    oracle = keras_tuner.oracles.HyperbandOracle(
+        max_epochs=epochs, hyperband_iterations=None, **given
+    )
+    oracle.max_trials = max_trials
+    return oracle
+
+
+def _tuner(oracle: keras_tuner.Oracle, hypermodel, state: Path, *rest) -> DecouplingTuner:
+    """The tuner, with the state that there is."""
+    path = state / "oracle.json"
+    try:
+        if path.exists():
+            started = set(json.loads(path.read_bytes())["start_order"])
+            for folder in state.glob("trial_*"):  # made just before the process was killed
+                if folder.name.removeprefix("trial_") not in started:
+                    shutil.rmtree(folder)
+        return DecouplingTuner(oracle, hypermodel, state, *rest)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{state} is damaged: {type(error).__name__}: {reason}") from error
+
+
+def _provenance(recipe: ml_collections.ConfigDict, best: list[TrialRecord]) -> dict:
+    packages = ("sedona_tf", "keras", "keras-tuner", "numpy")
+    return {
+        "method": "keras-tuner",
+        "trial": best[0].to_dict(),
+        "trials": len(best),
+        "recipe": json.loads(recipe.to_json()),
+        "versions": {name: metadata.version(name) for name in packages}
+        | {"tensorflow": tf.__version__, "python": platform.python_version()},
+    }

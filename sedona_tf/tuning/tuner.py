@@ -1,0 +1,156 @@
+"""A keras-tuner `Tuner` whose trials are trainings that repeat, and whose failures are errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import keras_tuner
+from keras_tuner.engine.trial import Trial, TrialStatus
+
+from sedona_tf.arrays import read_arrays, write_arrays
+from sedona_tf.callbacks import Progress
+from sedona_tf.decoupled.state import capture, restore
+from sedona_tf.determinism import make_repeatable
+from sedona_tf.errors import UserError
+from sedona_tf.interruption import StopRequest
+from sedona_tf.tuning.hypermodel import DecouplingHyperModel
+from sedona_tf.tuning.trial_record import TrialRecord
+
+__all__ = ["DecouplingTuner", "FailedTrial"]
+
+
+class FailedTrial(UserError, keras_tuner.errors.FatalError):
+    """A trial ended in an error of the user's, which ends the tuning."""
+
+
+class DecouplingTuner(keras_tuner.Tuner):
+    """Runs a `DecouplingHyperModel`'s trials.
+
+    Each starts from the recipe's seed, so that trials differ in their decoupling alone and one that
+    was cut off can be run again. keras-tuner takes note of a failed trial and goes on; here a
+    failure ends the tuning and the trial is run again when the tuning is resumed. A trial that
+    Hyperband promotes goes on from all that the earlier one ended with, under the learning rate's
+    schedule of the full length.
+
+    Args:
+        oracle: decides what to try; its objective is `val_error`.
+        hypermodel: what to train.
+        folder: for the oracle's state; goes on from what it holds.
+        request: asked after each training step whether to stop.
+        max_seconds: no trial starts once they have taken so long in all; 0: no limit.
+        on_record: called after each trial with all that are finished.
+    """
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        hypermodel: DecouplingHyperModel,
+        folder: Path,
+        request: StopRequest,
+        max_seconds: float = 0.0,
+        on_record: Callable[[list[TrialRecord]], None] = lambda records: None,
+    ) -> None:
+        # Without a hypermodel yet: the constructor would build it only to see its hyperparameters.
+        super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        self.hypermodel = hypermodel
+        self._request, self._max_seconds, self._on_record = request, max_seconds, on_record
+        oracle.verbose = 0
+
+    def records(self) -> list[TrialRecord]:
+        """The finished trials, in their order."""
+        return [
+            TrialRecord(
+                trial=name,
+                decoupling=self.hypermodel.decoupling(trial.hyperparameters),
+                val_error=trial.score,
+                seconds=trial.metrics.get_last_value("seconds"),
+                steps=int(trial.metrics.get_last_value("steps")),
+                epochs=self._epochs(trial)[1],
+            )
+            for name, trial in sorted(self.oracle.trials.items())
+            if trial.status == TrialStatus.COMPLETED
+        ]
+
+    def pre_create_trial(self) -> None:
+        """Ends the search if a signal has come or the time is spent."""
+        self._request.stop("stopped between two trials; --resume goes on.")
+        spent = sum(record.seconds for record in self.records())
+        if self._max_seconds and spent >= self._max_seconds:
+            self.oracle.max_trials = len(self.oracle.trials)
+
+    def run_trial(self, trial: Trial, *args, **kwargs) -> dict[str, float]:
+        """Trains one decoupling.
+
+        Returns:
+            What `DecouplingHyperModel.fit` does, and the `seconds` that all of it took.
+
+        Raises:
+            FailedTrial: for an error of the user's.
+            keras_tuner.errors.FatalRuntimeError: for any other; its cause tells.
+        """
+        try:
+            return self._train(trial)
+        except (UserError, OSError) as error:
+            raise FailedTrial(f"trial {trial.trial_id} failed: {error}") from error
+        except Exception as error:
+            message = f"trial {trial.trial_id} failed: {type(error).__name__}: {error}"
+            raise keras_tuner.errors.FatalRuntimeError(message) from error
+
+    def on_trial_end(self, trial: Trial) -> None:
+        """Keeps the oracle's state and tells of the trial.
+
+        Raises:
+            FailedTrial: if its result could not be kept.
+        """
+        if trial.status != TrialStatus.COMPLETED:
+            reason = str(trial.message).strip().splitlines()[-1]
+            raise FailedTrial(f"trial {trial.trial_id} failed: {reason}")
+        super().on_trial_end(trial)
+        self._on_record(self.records())
+
+    def _train(self, trial: Trial) -> dict[str, float]:
+        recipe, hp = self.hypermodel.recipe, trial.hyperparameters
+        keras.utils.clear_session()
+        make_repeatable(recipe.seed, recipe.deterministic)
+        began = time.perf_counter()
+        first, last = self._epochs(trial)
+        model = self.hypermodel.build(hp)
+        if first:
+            restore(read_arrays(self._state(hp.values["tuner/trial_id"])), model, {})
+        steps = self.hypermodel.data.steps_per_epoch
+        progress = Progress(f"trial {trial.trial_id}", first * steps, last * steps)
+        stop = _Stop(self._request, trial)
+        try:
+            results = self.hypermodel.fit(
+                hp, model, epochs=last, initial_epoch=first, callbacks=[progress, stop]
+            )
+        finally:
+            progress.close()
+        if last < recipe.train.epochs:
+            write_arrays(self._state(trial.trial_id), capture(model, {}))
+        return {**results, "seconds": time.perf_counter() - began}
+
+    def _epochs(self, trial: Trial) -> tuple[int, int]:
+        """The epochs, from 0, that the trial starts before and ends after; Hyperband's differ."""
+        values = trial.hyperparameters.values
+        full = self.hypermodel.recipe.train.epochs
+        return values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", full)
+
+    def _state(self, trial_id: str) -> Path:
+        return Path(self.get_trial_dir(trial_id)) / "state.npz"
+
+
+class _Stop(keras.callbacks.Callback):
+    """Ends the tuning after a step if a signal has come."""
+
+    def __init__(self, request: StopRequest, trial: Trial) -> None:
+        super().__init__()
+        self.request, self.trial = request, trial
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.request.stop(
+            f"stopped in trial {self.trial.trial_id}; --resume runs it again and goes on."
+        )
