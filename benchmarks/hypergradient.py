@@ -23,7 +23,7 @@ import resource
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the search command on two cores
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as the search command does
 
 import keras
 import numpy as np

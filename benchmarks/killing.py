@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {
     **os.environ,
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "TF_ENABLE_ONEDNN_OPTS": "0",  # its kernels crashed with one thread
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # as the commands do
     "TF_NUM_INTRAOP_THREADS": "1",
 }
 

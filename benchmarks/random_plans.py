@@ -39,8 +39,7 @@ def command(name: str, recipe: str, workdir: Path, *arguments: str) -> list[str]
     """Runs a command of the package, its progress shown; returns what was run."""
     run = ["-m", f"sedona_tf.{name}", "--recipe", recipe, f"--workdir={workdir}", *arguments]
     run += ["--resume"] if (workdir / "recipe.json").exists() else []
-    env = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    done = subprocess.run([sys.executable, *run], stderr=subprocess.PIPE, text=True, env=env)
+    done = subprocess.run([sys.executable, *run], stderr=subprocess.PIPE, text=True)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise SystemExit(f"{workdir.name} failed: {lines[-1]}")

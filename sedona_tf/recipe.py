@@ -63,6 +63,7 @@ def paper() -> ml_collections.ConfigDict:
     config.search.label_smoothing = 0.1
     config.search.architecture_learning_rate = 1e-2
     config.search.architecture_beta_1 = 0.5
+    config.search.architecture_clip_norm = 0.01  # of alpha's and of beta's gradient; ours
     config.search.checkpoint_every = 500  # steps
 
     config.train = ml_collections.ConfigDict()
@@ -137,7 +138,12 @@ def check_search(settings: ml_collections.ConfigDict) -> None:
     _check(
         "search",
         settings,
-        positive=("learning_rate", "final_learning_rate", "architecture_learning_rate"),
+        positive=(
+            "learning_rate",
+            "final_learning_rate",
+            "architecture_learning_rate",
+            "architecture_clip_norm",
+        ),
         fractions=("momentum", "label_smoothing", "architecture_beta_1"),
         counts=("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots"),
         amounts=("weight_decay", "candidates"),

@@ -20,6 +20,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from sedona_tf import command_line
+from sedona_tf.kernels import choose_kernels
 
 __all__ = ["define_flags", "main"]
 
@@ -57,8 +58,7 @@ def define_flags() -> None:
 def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # With oneDNN's kernels a training does not repeat bit for bit, and equal trials would differ.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    choose_kernels()
     logging.set_verbosity(logging.WARNING)
     recipe, blocks = flags.FLAGS.recipe, flags.FLAGS.blocks
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_tune_k{blocks}")

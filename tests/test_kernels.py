@@ -16,16 +16,15 @@ THREADS, ONEDNN = "TF_NUM_INTRAOP_THREADS", "TF_ENABLE_ONEDNN_OPTS"
 @pytest.mark.parametrize(
     ("cores", "devices", "given", "threads", "onednn"),
     [
-        (2, 1, {}, None, "1"),
-        (1, 1, {}, None, "0"),
+        (2, 1, {}, None, "0"),
         (2, 2, {}, "1", "0"),
-        (8, 2, {}, "4", "1"),
+        (8, 2, {}, "4", "0"),
         (2, 4, {}, "1", "0"),
-        (8, 1, {THREADS: "1"}, "1", "0"),
+        (8, 2, {THREADS: "2"}, "2", "0"),
         (8, 2, {THREADS: "1", ONEDNN: "1"}, "1", "1"),
     ],
 )
-def test_onednn_only_with_two_threads(monkeypatch, cores, devices, given, threads, onednn):
+def test_onednn_is_off_and_devices_share_the_cores(monkeypatch, cores, devices, given, threads, onednn):
     for name in (THREADS, ONEDNN):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():

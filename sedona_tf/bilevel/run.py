@@ -117,7 +117,9 @@ def _search(
     )
     model.compile(
         keras.optimizers.Adam(
-            settings.architecture_learning_rate, beta_1=settings.architecture_beta_1
+            settings.architecture_learning_rate,
+            beta_1=settings.architecture_beta_1,
+            clipnorm=settings.architecture_clip_norm,
         )
     )
 
