@@ -24,7 +24,9 @@ THREADS, ONEDNN = "TF_NUM_INTRAOP_THREADS", "TF_ENABLE_ONEDNN_OPTS"
         (8, 2, {THREADS: "1", ONEDNN: "1"}, "1", "1"),
     ],
 )
-def test_onednn_is_off_and_devices_share_the_cores(monkeypatch, cores, devices, given, threads, onednn):
+def test_onednn_is_off_and_devices_share_the_cores(
+    monkeypatch, cores, devices, given, threads, onednn
+):
     for name in (THREADS, ONEDNN):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
