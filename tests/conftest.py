@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as the commands do, see sedona_tf/kernels.py
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,13 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _released():
+    """Graphs refer to one another in circles; uncollected, a run of all tests takes 20 GB."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
