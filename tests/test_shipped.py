@@ -107,7 +107,11 @@ def test_the_wheel_is_complete(unpacked):
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     assert {name for name in files if not name.startswith("sedona_tf-")} == {
         "sedona_tf/py.typed",
-        *(str(path.relative_to(ROOT)) for path in (ROOT / "sedona_tf").rglob("*.py")),
+        *(
+            str(path.relative_to(ROOT))
+            for pattern in ("*.py", "templates/*")
+            for path in (ROOT / "sedona_tf").rglob(pattern)
+        ),
         *SHIPPED,
     }
     assert any(name.endswith("/LICENSE") for name in files)
