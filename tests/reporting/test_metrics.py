@@ -31,9 +31,14 @@ def test_reads_what_training_writes(trained):
 
 
 def test_reads_what_the_benchmarks_keep():
-    for path in sorted(ROOT.glob("benchmarks/results/*/*.json")):
+    """Those of before `metrics.json` named the units, and those of after."""
+    paths = sorted(ROOT.glob("benchmarks/results/*/*_seed*.json"))
+    recorded = [json.loads(path.read_text()).get("units") for path in paths]
+    assert None in recorded and any(recorded)
+    for path, units in zip(paths, recorded, strict=True):
         metrics = load_metrics(path)
-        assert metrics.units is None and metrics.num_blocks == metrics.decoupling.num_blocks
+        found = None if metrics.units is None else [[n, list(shape)] for n, shape in metrics.units]
+        assert found == units and metrics.num_blocks == metrics.decoupling.num_blocks
 
 
 @pytest.mark.parametrize(
