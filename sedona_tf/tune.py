@@ -1,10 +1,10 @@
 """Tunes cuts and auxiliary nets with keras-tuner: every trial is a training of its own.
 
 Examples:
-  python -m sedona_tf.tune --recipe recipes/digits.py --blocks 2 --max_trials 20 --epochs 3
-  python -m sedona_tf.tune --recipe recipes/digits.py --blocks 4 --max_trials 60 --tuner hyperband
-  python -m sedona_tf.tune --recipe recipes/digits.py --blocks 2 --max_trials 40 --epochs 3 --resume
-  python -m sedona_tf.train --recipe recipes/digits.py --blocks 2 \\
+  python -m sedona_tf.tune --recipe digits --blocks 2 --max_trials 20 --epochs 3
+  python -m sedona_tf.tune --recipe digits --blocks 4 --max_trials 60 --tuner hyperband
+  python -m sedona_tf.tune --recipe digits --blocks 2 --max_trials 40 --epochs 3 --resume
+  python -m sedona_tf.train --recipe digits --blocks 2 \\
       --plan runs/digits_tune_k2/decoupling.json
 
 Writes decoupling.json (the best trial's), trials.json, the resolved recipe and keras-tuner's state.
@@ -17,20 +17,17 @@ import os
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.recipe_flag import define_recipe
 
 __all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    config_flags.DEFINE_config_file(
-        "recipe", help_string="recipe file; --recipe.FIELD=VALUE changes a field."
-    )
-    flags.mark_flag_as_required("recipe")
+    define_recipe()
     flags.DEFINE_integer("blocks", 4, "number of blocks K.", lower_bound=2)
     flags.DEFINE_integer(
         "max_trials", None, "trials in all.", required=True, lower_bound=1, upper_bound=10**6

@@ -65,13 +65,14 @@ def test_commands_refuse_unknown_names():
     refused(command("search", "--recipe=digist"), "Did you mean 'digits'?")
     refused(command("train", "--recipe", "digist:smoke"), "Did you mean 'digits'?")
     refused(command("train", "--recipe=digits:smok"), "Allowed: smoke")
+    refused(command("tune", "--recipe=digist", "--max_trials=1"), "Did you mean 'digits'?")
     plan = "--plan=fashion_mnist_resnet"
     refused(command("train", "--recipe=digits", plan), "Did you mean 'fashion_mnist_resnet18'?")
     refused(command("decode", plan, "--blocks=2"), "Did you mean 'fashion_mnist_resnet18'?")
 
 
 def test_help_lists_the_names():
-    for name in ("search", "train"):
+    for name in ("search", "train", "tune"):
         text, imported = help_of(name)
         assert all(recipe in text for recipe in recipe_names())
         assert "tensorflow" not in imported
