@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+import shlex
 import sys
 import textwrap
 import traceback
@@ -17,7 +18,7 @@ from absl import app, flags
 from sedona_tf.errors import Interrupted, UserError, unknown_name
 from sedona_tf.shipped import recipe_file
 
-__all__ = ["help_text", "run"]
+__all__ = ["help_text", "page_of", "run"]
 
 INDENT = " " * 6
 
@@ -94,6 +95,11 @@ def help_text(
             if _is_recipe(flag):
                 lines += [f"  --{name}.FIELD", INDENT + "overrides a field of the file."]
     return "\n".join(lines)
+
+
+def page_of(workdir: str | os.PathLike[str]) -> str:
+    """The command that makes a finished run's page, to be copied into a shell."""
+    return shlex.join(["python", "-m", "sedona_tf.report", "--workdir", str(workdir)])
 
 
 def _fail(message: str) -> NoReturn:

@@ -12,7 +12,6 @@ Writes plan.json, report.png, history.json, the resolved recipe, checkpoints and
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 from absl import flags
@@ -43,8 +42,10 @@ def main() -> None:
 
     plan = run_search(recipe, workdir, flags.FLAGS.resume)
     print(decoupling_table(plan, [k for k in (2, 4, 8) if k <= len(plan.units)]))
-    page = shlex.join(["python", "-m", "sedona_tf.report", "--workdir", str(workdir)])
-    print(f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}; a page of them: {page}")
+    print(
+        f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}; a page of them: "
+        f"{command_line.page_of(workdir)}"
+    )
 
 
 if __name__ == "__main__":

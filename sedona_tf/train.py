@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 from pathlib import Path
 
 from absl import flags
@@ -99,8 +98,10 @@ def main() -> None:
             recipe, workdir, **settings, resume=flags.FLAGS.resume, extra_callbacks=callbacks
         )
     print(evaluation_table(evaluation, "test"))
-    page = shlex.join(["python", "-m", "sedona_tf.report", "--workdir", str(workdir)])
-    print(f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}; a page of them: {page}")
+    print(
+        f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}; a page of them: "
+        f"{command_line.page_of(workdir)}"
+    )
 
 
 if __name__ == "__main__":

@@ -90,13 +90,7 @@ def _search(
         raise UserError(f"the checkpoint is at {start}, past the recipe's {phases[start.phase]}.")
 
     print("loading data", flush=True)
-    source = data_lib.load(
-        recipe.data.source,
-        "train",
-        data_dir=recipe.data.data_dir,
-        limit=recipe.data.limit,
-        image_size=recipe.data.image_size,
-    )
+    source = data_lib.load_section(recipe.data, "train", limit=recipe.data.limit)
     data = data_lib.SearchData(
         source,
         fraction=recipe.data.validation_fraction,

@@ -2,7 +2,7 @@
 
 from sedona_tf.data.pipeline import SearchData, TrainingData
 from sedona_tf.data.preprocessing import Normalization, augment
-from sedona_tf.data.sources import Source, load
+from sedona_tf.data.sources import Source, load, load_section
 from sedona_tf.data.split import bilevel_split, stratified_subset
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "augment",
     "bilevel_split",
     "load",
+    "load_section",
     "stratified_subset",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import ml_collections
 import numpy as np
 
 from sedona_tf.data.catalogue import read_catalogue
@@ -13,7 +14,7 @@ from sedona_tf.data.split import bilevel_split, stratified_subset
 from sedona_tf.data.synthetic import synthetic
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["Source", "load"]
+__all__ = ["Source", "load", "load_section"]
 
 _SPLITS = ("train", "test")
 _LOCAL = ("digits", "idx", "synthetic")
@@ -132,6 +133,20 @@ def load(
         images, labels = images[chosen], labels[chosen]
     images = images if as_stored else resize(images, image_size)
     return dataclasses.replace(source, images=images, labels=labels)
+
+
+def load_section(
+    settings: ml_collections.ConfigDict, split: str, *, limit: int = 0, as_stored: bool = False
+) -> Source:
+    """Loads a split of what a recipe's section `data` names; otherwise as `load`."""
+    return load(
+        settings.source,
+        split,
+        data_dir=settings.data_dir,
+        limit=limit,
+        image_size=settings.image_size,
+        as_stored=as_stored,
+    )
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -53,25 +53,15 @@ def build_data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
     The test split is read when it is asked for.
     """
     settings = recipe.data
-
-    def read(split: str, limit: int) -> data_lib.Source:
-        return data_lib.load(
-            settings.source,
-            split,
-            data_dir=settings.data_dir,
-            limit=limit,
-            image_size=settings.image_size,
-        )
-
     print("loading data", flush=True)
     return data_lib.TrainingData(
-        read("train", settings.limit),
+        data_lib.load_section(settings, "train", limit=settings.limit),
         fraction=recipe.train.validation_fraction,
         seed=recipe.seed,
         batch_size=recipe.train.batch_size,
         pad=settings.pad,
         flip=settings.flip,
-        test=lambda: read("test", 0),
+        test=lambda: data_lib.load_section(settings, "test"),
     )
 
 

@@ -111,15 +111,7 @@ def save_signatures(folder: Path, signatures: Mapping[str, ConcreteFunction]) ->
 
 def _stored_images(run: Run) -> data_lib.Source:
     """A few test images as the data set has them."""
-    settings = run.recipe.data
-    return data_lib.load(
-        settings.source,
-        "test",
-        data_dir=settings.data_dir,
-        limit=max(BATCH_SIZES),
-        image_size=settings.image_size,
-        as_stored=True,
-    )
+    return data_lib.load_section(run.recipe.data, "test", limit=max(BATCH_SIZES), as_stored=True)
 
 
 def _signatures(run: Run, stored: data_lib.Source) -> dict[str, ConcreteFunction]:

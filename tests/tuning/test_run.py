@@ -26,6 +26,20 @@ def by_score(values, epochs) -> float:
     return (1 - values["unit_4/score"]) / epochs
 
 
+def in_second_trial(monkeypatch, happen) -> list:
+    """Training is `by_score`, but before its second time `happen` is called; returns all calls."""
+    calls = []
+
+    def train(values, epochs):
+        calls.append(values)
+        if len(calls) == 2:
+            happen()
+        return by_score(values, epochs)
+
+    replace_training(monkeypatch, train)
+    return calls
+
+
 @pytest.fixture
 def quick(monkeypatch):
     replace_training(monkeypatch, by_score)
@@ -103,15 +117,11 @@ def test_no_trial_starts_once_the_time_is_spent(quick, tmp_path, monkeypatch):
 def test_a_failed_trial_is_an_error_and_is_run_again(error, raised, message, tmp_path, monkeypatch):
     replace_training(monkeypatch, by_score)
     whole = tune(tmp_path / "whole", max_trials=3)
-    calls = []
 
-    def fail(values, epochs):
-        calls.append(values)
-        if len(calls) == 2:
-            raise error
-        return by_score(values, epochs)
+    def fail():
+        raise error
 
-    replace_training(monkeypatch, fail)
+    calls = in_second_trial(monkeypatch, fail)
     with pytest.raises(raised, match=message) as caught:
         tune(tmp_path / "run", max_trials=3)
     assert caught.value.__cause__ is error
@@ -135,15 +145,7 @@ def test_a_signal_ends_between_steps(tmp_path, monkeypatch):
     """And a trial that was made when the process was killed, but not begun, leaves no trace."""
     replace_training(monkeypatch, by_score)
     whole = tune(tmp_path / "whole", max_trials=3)
-    calls = []
-
-    def stop(values, epochs):
-        calls.append(values)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGTERM)
-        return by_score(values, epochs)
-
-    replace_training(monkeypatch, stop)
+    in_second_trial(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped between two trials; --resume goes on"):
         tune(tmp_path / "run", max_trials=3)
     folder = tmp_path / "run/tuner"
