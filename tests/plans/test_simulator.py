@@ -1,0 +1,132 @@
+"""The simulator against closed forms."""
+
+from __future__ import annotations
+
+import pytest
+
+from sedona_tf.errors import UserError
+from sedona_tf.plans import Costs, PartCost
+from sedona_tf.plans.simulator import (
+    Link,
+    end_to_end,
+    predict_data_parallel,
+    recomputed,
+    simulate,
+)
+
+
+def block(forward: float, backward: float, **more) -> PartCost:
+    return PartCost(forward_s=forward, backward_s=backward, **more)
+
+
+@pytest.mark.parametrize("barrier", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_balanced_blocks_pipeline_perfectly(count, barrier):
+    found = simulate([block(1.0, 2.0)] * count, 30, barrier=barrier)
+    assert found.step_s == pytest.approx(3.0)
+    assert found.images_per_second == pytest.approx(10.0)
+    assert found.utilisation == pytest.approx((1.0,) * count)
+
+
+@pytest.mark.parametrize("barrier", [True, False])
+@pytest.mark.parametrize("slow", [0, 1, 2])
+def test_one_slow_block_sets_the_pace(slow, barrier):
+    blocks = [block(1.0, 1.0)] * 3
+    blocks[slow] = block(3.0, 5.0)
+    found = simulate(blocks, 8, barrier=barrier)
+    assert found.step_s == pytest.approx(8.0)
+    assert found.utilisation == pytest.approx([1.0 if k == slow else 0.25 for k in range(3)])
+
+
+def test_a_slow_link_sets_the_pace_of_a_pipeline():
+    blocks = [block(1.0, 2.0, output_bytes=600), block(1.0, 2.0)]
+    link = Link(bandwidth=100.0, latency=0.5)
+    assert simulate(blocks, 8, link=link).step_s == pytest.approx(1.0 + 6.5)  # after the forward
+    assert simulate(blocks, 8, link=link, barrier=False).step_s == pytest.approx(6.5)
+    fast = Link(bandwidth=1000.0)
+    assert simulate(blocks, 8, link=fast).step_s == pytest.approx(3.0)  # behind the backward pass
+
+
+def test_lockstep_waits_for_the_forward_passes_below():
+    blocks = [block(1.0, 2.0, output_bytes=100), block(1.5, 3.0, output_bytes=100), block(1.0, 4.0)]
+    found = simulate(blocks, 8, "lockstep", link=Link(bandwidth=1000.0))
+    assert found.step_s == pytest.approx(1.0 + 0.1 + 1.5 + 0.1 + 1.0 + 4.0)
+    overlapped = simulate(blocks, 8, "lockstep", link=Link(bandwidth=1000.0), barrier=False)
+    assert overlapped.step_s == pytest.approx(5.0)  # the busiest device
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_one_device_does_all_the_work(schedule):
+    blocks = [block(1.0, 2.0), block(2.0, 3.0), block(1.0, 1.0)]
+    found = simulate(blocks, 8, schedule, devices=[0, 0, 0])
+    assert found.step_s == pytest.approx(10.0)
+    assert found.utilisation == pytest.approx((1.0,))
+
+
+def test_shared_devices_add_up():
+    blocks = [block(1.0, 2.0), block(1.0, 1.0), block(2.0, 2.0)]
+    assert simulate(blocks, 8, devices=[0, 0, 1]).step_s == pytest.approx(5.0)
+
+
+def test_memory_of_one_device_is_that_of_one_block_in_lockstep():
+    blocks = [
+        block(1.0, 2.0, activation_bytes=size, parameter_bytes=10, output_bytes=7)
+        for size in (500, 300, 400)
+    ]
+    lockstep = simulate(blocks, 8, "lockstep", devices=[0, 0, 0])
+    assert lockstep.peak_bytes == (500 + 3 * 30,)
+    pipelined = simulate(blocks, 8, "pipelined", devices=[0, 0, 0])
+    assert pipelined.peak_bytes == (500 + 300 + 400 + 3 * 30 + 2 * 7,)
+    apart = simulate(blocks, 8, "pipelined")
+    assert apart.peak_bytes == (530, 300 + 30 + 7, 400 + 30 + 7)
+
+
+def costs(num_units: int = 4) -> Costs:
+    unit = PartCost(1.0, 2.0, 0.5, activation_bytes=100, output_bytes=20, parameter_bytes=40)
+    head = PartCost(0.5, 0.5, 0.0, activation_bytes=10, output_bytes=1, parameter_bytes=4)
+    units = tuple((f"unit{i + 1}", (4,)) for i in range(num_units))
+    net = {"kind": "separable", "depth": 1}
+    row = ((PartCost(0.25, 0.25),),) * (num_units - 1)
+    return Costs("toy", units, (net,), 16, "toy", (unit,) * num_units, row, head)
+
+
+def test_recomputation_adds_a_forward_pass_and_keeps_outputs():
+    whole, again = end_to_end(costs()), recomputed(costs())
+    assert whole.seconds == pytest.approx(4 * 3.5 + 1.0)
+    assert again.seconds == pytest.approx(whole.seconds + 4.0)
+    assert whole.activation_bytes == 410
+    assert again.activation_bytes == 4 * 20 + 100
+
+
+def test_data_parallel_shares_the_batch_and_pays_for_the_ring():
+    link = Link(bandwidth=41.0, latency=0.1)
+    found = predict_data_parallel(costs(), 4, link)
+    ring = 2 * 3 * (0.1 + 164 / 4 / 41.0)
+    assert found.step_s == pytest.approx(13.0 / 4 + 2.0 + ring)
+    assert predict_data_parallel(costs(), 1).step_s == pytest.approx(15.0)
+
+
+def test_is_deterministic():
+    blocks = [block(0.3, 0.7), block(0.2, 0.8), block(0.6, 0.4)]
+    link = Link(bandwidth=10.0, latency=0.01)
+    first = simulate(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
+    assert first == simulate(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"blocks": [], "batch_size": 8},
+        {"blocks": [block(1.0, 1.0)], "batch_size": 8, "devices": [0, 1]},
+        {"blocks": [block(1.0, 1.0)], "batch_size": 8, "schedule": "backwards"},
+    ],
+)
+def test_refusals(arguments):
+    with pytest.raises(UserError):
+        simulate(**arguments)
+
+
+@pytest.mark.parametrize(("bandwidth", "latency"), [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.1)])
+def test_links_must_be_possible(bandwidth, latency):
+    with pytest.raises(UserError, match="link"):
+        Link(bandwidth, latency)
