@@ -1,11 +1,17 @@
-"""Shows where a plan cuts the network, for one or several numbers of blocks.
+r"""Shows where a plan cuts the network, for one or several numbers of blocks.
 
 Usage:
   python -m sedona_tf.decode --plan PLAN --blocks K[,K...] [--json]
+  python -m sedona_tf.decode --plan PLAN --blocks K --costs COSTS [--max_slowdown X]
 
 Examples:
   python -m sedona_tf.decode --plan plan.json --blocks 4
   python -m sedona_tf.decode --plan fashion_mnist_resnet18 --blocks 2,4,8 --json
+  python -m sedona_tf.decode --plan plan.json --blocks 4 --costs costs.json --max_slowdown 1.1 \
+      --output balanced.json
+
+With --costs (see python -m sedona_tf.profile) ties go to the faster pipeline, and the flags below
+it trade score for speed. --output writes one decoupling, for train --plan.
 
 Exit code: 0, or 2 with one line on stderr if something given is wrong.
 """
@@ -19,11 +25,13 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.errors import UserError
+from sedona_tf.plans.costs import Costs
+from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
-from sedona_tf.reporting.table import decoupling_table
+from sedona_tf.reporting.table import decoupling_table, predicted_table
 from sedona_tf.shipped import plan_file
 
-__all__ = ["command", "main"]
+__all__ = ["command", "main", "numbers_of_blocks"]
 
 
 def define_flags() -> None:
@@ -35,20 +43,51 @@ def define_flags() -> None:
     flags.DEFINE_boolean(
         "json", False, "print JSON instead of a table: an object, or a list for several K."
     )
+    flags.DEFINE_string("costs", None, "file that python -m sedona_tf.profile wrote.")
+    flags.DEFINE_float("balance", 0.0, "from 0, the score alone, to 1, the speed alone.", 0.0, 1.0)
+    flags.DEFINE_float(
+        "max_slowdown", None, "times the least possible that the slowest block may take.", 1.0
+    )
+    flags.DEFINE_float("max_memory", None, "MiB that no block may exceed.", 0.0)
+    flags.DEFINE_string("output", None, "file of the decoupling to write; for one K.")
 
 
 def main() -> None:
     """Prints the decouplings that the flags ask for."""
-    plan = Plan.load(plan_file(flags.FLAGS.plan))
-    blocks = _numbers(flags.FLAGS.blocks)
-    if not flags.FLAGS.json:
-        print(decoupling_table(plan, blocks))
+    given = flags.FLAGS
+    plan = Plan.load(plan_file(given.plan))
+    blocks = numbers_of_blocks(given.blocks)
+    costs = None if given.costs is None else Costs.load(given.costs)
+    limit = None if given.max_memory is None else given.max_memory * 2**20
+    decouplings = [
+        plan.decode(
+            number,
+            costs,
+            balance=given.balance,
+            max_slowdown=given.max_slowdown,
+            max_memory=limit,
+        )
+        for number in blocks
+    ]
+    if given.output is not None:
+        if len(decouplings) > 1:
+            raise UserError("--output takes one number of blocks.")
+        decouplings[0].save(given.output)
+    if not given.json:
+        print(decoupling_table(plan, decouplings))
+        if costs is not None:
+            print(f"\n{predicted_table(costs, decouplings)}")
         return
-    described = [_describe(plan, num_blocks) for num_blocks in blocks]
+    described = [_describe(plan, decoupling, costs) for decoupling in decouplings]
     print(json.dumps(described[0] if len(described) == 1 else described, indent=1))
 
 
-def _numbers(texts: list[str]) -> list[int]:
+def numbers_of_blocks(texts: list[str]) -> list[int]:
+    """The value of a flag `--blocks`.
+
+    Raises:
+        UserError: if it is not whole numbers.
+    """
     for text in texts:
         if not text.isascii() or not text.isdigit() or len(text) > 9:
             raise UserError(f"--blocks must be whole numbers, such as 2,4,8. Received: '{text}'")
@@ -57,10 +96,11 @@ def _numbers(texts: list[str]) -> list[int]:
     return [int(text) for text in texts]
 
 
-def _describe(plan: Plan, num_blocks: int) -> dict[str, Any]:
-    decoupling = plan.decode(num_blocks)
+def _describe(plan: Plan, decoupling: Decoupling, costs: Costs | None) -> dict[str, Any]:
     described = decoupling.to_dict()
     del described["provenance"]  # the plan's, pages of it
+    if costs is not None:
+        described["predicted_block_seconds"] = [block.seconds for block in costs.of(decoupling)]
     return {
         **described,
         "blocks": decoupling.blocks(),

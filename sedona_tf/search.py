@@ -41,7 +41,7 @@ def main() -> None:
     from sedona_tf.reporting.table import decoupling_table
 
     plan = run_search(recipe, workdir, flags.FLAGS.resume)
-    print(decoupling_table(plan, [k for k in (2, 4, 8) if k <= len(plan.units)]))
+    print(decoupling_table(plan, [plan.decode(k) for k in (2, 4, 8) if k <= len(plan.units)]))
     print(
         f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}; a page of them: "
         f"{command_line.page_of(workdir)}"

@@ -27,7 +27,7 @@ from sedona_tf.plans.fields import candidate_name
 from sedona_tf.progress import progress_bar
 from sedona_tf.reporting.table import aligned
 
-__all__ = ["BlockCost", "DryRun", "activation_bytes", "dry_run", "forward_flops"]
+__all__ = ["BlockCost", "DryRun", "activation_bytes", "data_like", "dry_run", "forward_flops"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def dry_run(
         UserError: for anything wrong with what was given, or if the loss is not finite.
     """
     recipe = resolve(recipe, method)
-    shape, classes, images = _data(recipe)
+    shape, classes, images = data_like(recipe)
     if batch_size < 1:
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
@@ -216,7 +216,7 @@ def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _data(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int, int]:
+def data_like(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int, int]:
     """Shape of an image, classes and images of an epoch, without looking at the data."""
     settings, like = recipe.data, recipe.data.dry_run
     shape = tuple(like.shape)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sedona_tf.plans.costs import Costs
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
 
-__all__ = ["aligned", "decoupling_rows", "decoupling_table"]
+__all__ = ["aligned", "decoupling_rows", "decoupling_table", "predicted_table"]
 
 HEADINGS = ("K", "block", "units", "auxiliary net", "weight", "cut probability")
 
 
-def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
+def decoupling_table(plan: Plan, decouplings: Sequence[Decoupling]) -> str:
     """Words the decouplings of a plan, one line a block.
 
     Args:
         plan: the searched scores.
-        blocks: the numbers of blocks to show, for example `(2, 4, 8)`.
+        decouplings: what it was decoded to.
 
     Returns:
         Lines without a newline at the end. The weight is that of the auxiliary net among the
         candidates, the cut probability that of the unit that the block ends with.
-
-    Raises:
-        UserError: if a number of blocks is out of range.
     """
-    decouplings = [plan.decode(num_blocks) for num_blocks in blocks]
     groups = [decoupling_rows(plan, decoupling) for decoupling in decouplings]
     heading, rule, *table = aligned(HEADINGS, [row for rows in groups for row in rows])
     lines = [
@@ -40,6 +37,32 @@ def decoupling_table(plan: Plan, blocks: Sequence[int]) -> str:
         del table[: len(rows)]
         lines += [f"   tie: {tie}" for tie in decoupling.ties]
     return "\n".join(lines)
+
+
+def predicted_table(costs: Costs, decouplings: Sequence[Decoupling]) -> str:
+    """What pipelines of decouplings are predicted to take, one line each.
+
+    Args:
+        costs: of the network and the candidates.
+        decouplings: of this network.
+
+    Raises:
+        UserError: if the costs are of something else.
+    """
+    alone = costs.block(1, costs.num_units).seconds
+    rows = []
+    for decoupling in decouplings:
+        seconds = [block.seconds for block in costs.of(decoupling)]
+        rows.append(
+            (
+                str(decoupling.num_blocks),
+                ", ".join(f"{1000 * each:.1f}" for each in seconds),
+                f"{alone / max(seconds):.2f}",
+            )
+        )
+    headings = ("K", "predicted step of each block (ms)", "predicted speed-up, a device a block")
+    measured = f"Predictions from parts measured on {costs.device}, batch {costs.batch_size}:"
+    return "\n".join([measured, "", *aligned(headings, rows)])
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -16,7 +16,7 @@ def test_whole_table():
         alpha=((math.log(3), 0.0), (0.0, 0.0), (0.0, 0.0)),
         beta=((0.0, 0.0), (math.log(3), 0.0), (0.0, 0.0)),
     )
-    assert decoupling_table(plan, [1, 3]) == (
+    assert decoupling_table(plan, [plan.decode(1), plan.decode(3)]) == (
         "toy: 4 units, 2 candidates a unit\n"
         "\n"
         "K  block  units  auxiliary net       weight  cut probability\n"

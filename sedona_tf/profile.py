@@ -1,0 +1,109 @@
+"""Measures what a network's parts cost here, and predicts what cutting it would gain.
+
+Examples:
+  python -m sedona_tf.profile --recipe digits --blocks 2,4
+  python -m sedona_tf.profile --recipe fashion_mnist_resnet18 --plan fashion_mnist_resnet18 \\
+      --blocks 2,4,8 --devices CPU:0,CPU:1
+  python -m sedona_tf.decode --plan fashion_mnist_resnet18 --blocks 4 --max_slowdown 1.1 \\
+      --costs runs/fashion_mnist_resnet18_profile/costs.json --output runs/balanced.json
+
+Writes costs.json and front.png into the workdir and prints tables: the parts as measured; for each
+K, the decouplings that none beats in both score and speed; and ways to train, with a
+recommendation. All but the first table are predictions. It reads no data. See docs/profile.md.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from absl import flags
+
+from sedona_tf import command_line
+from sedona_tf.decode import numbers_of_blocks
+from sedona_tf.kernels import choose_kernels
+from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.shipped import plan_file
+
+__all__ = ["define_flags", "main"]
+
+
+def define_flags() -> None:
+    """Declares the flags; not at import, since commands share some names."""
+    define_recipe()
+    flags.DEFINE_string(
+        "plan", None, "file or name of a plan; without one, all cuts count as equally good."
+    )
+    flags.DEFINE_list("blocks", ["2", "4", "8"], "numbers of blocks K, separated by commas.")
+    flags.DEFINE_string(
+        "devices", "auto", "names separated by commas, such as CPU:0,CPU:1; the first is measured."
+    )
+    flags.DEFINE_integer("batch", None, "images a step; the recipe's if not given.", lower_bound=1)
+    flags.DEFINE_float(
+        "bandwidth", None, "of the link between devices, GB/s; unlimited if not given.", 1e-9
+    )
+    flags.DEFINE_float("latency", 0.0, "of the link, milliseconds.", 0.0)
+    flags.DEFINE_string("workdir", None, "folder of the results; runs/RECIPE_profile by default.")
+    flags.DEFINE_string(
+        "cache", "runs/part_costs.json", "file of what was measured before, by device and shape."
+    )
+
+
+def main() -> None:
+    """Runs the command."""
+    recipe, devices = flags.FLAGS.recipe, flags.FLAGS.devices
+    blocks = numbers_of_blocks(flags.FLAGS.blocks)
+    plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    count = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+    choose_kernels(count)
+    share = _take_share(count)
+    print("starting TensorFlow", flush=True)
+    import tensorflow as tf
+
+    from sedona_tf.plans.simulator import Link
+    from sedona_tf.profiling.run import profile
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * min(count, 64),
+    )
+    bandwidth = flags.FLAGS.bandwidth
+    workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and "GPU" in (devices.upper() if devices != "auto" else "GPU"):
+        words = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    else:
+        words = f"{share} of {os.cpu_count()} cores, {platform.processor() or platform.machine()}"
+    print(
+        profile(
+            recipe,
+            workdir,
+            plan=plan,
+            blocks=blocks,
+            devices=devices,
+            batch_size=flags.FLAGS.batch,
+            link=Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3),
+            cache=flags.FLAGS.cache,
+            words=words,
+        )
+    )
+    print(f"wrote {workdir / 'costs.json'} and {workdir / 'front.png'}")
+
+
+def _take_share(devices: int) -> int:
+    """Keeps to the cores that one of several CPU devices has to itself; returns how many."""
+    if not hasattr(os, "sched_getaffinity"):
+        return max((os.cpu_count() or 1) // devices, 1)
+    cores = sorted(os.sched_getaffinity(0))
+    share = max(len(cores) // devices, 1)
+    if devices > 1:
+        os.sched_setaffinity(0, cores[:share])
+    return share
+
+
+if __name__ == "__main__":
+    define_flags()
+    command_line.run(main, __doc__)

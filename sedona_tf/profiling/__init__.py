@@ -1,0 +1,6 @@
+"""What a network's parts cost on the devices at hand, and what to expect of cutting it."""
+
+from sedona_tf.profiling.cache import CostCache
+from sedona_tf.profiling.measure import measure_costs
+
+__all__ = ["CostCache", "measure_costs"]

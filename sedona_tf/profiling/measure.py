@@ -1,0 +1,199 @@
+"""Times every unit, every candidate and the head of a backbone on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy
+from sedona_tf.backbones import Backbone
+from sedona_tf.decoupled.momentum_sgd import MomentumSGD
+from sedona_tf.plans import Costs, PartCost, Plan
+from sedona_tf.profiling.cache import CostCache
+from sedona_tf.profiling.counts import count
+from sedona_tf.progress import progress_bar
+
+__all__ = ["measure_costs"]
+
+REPEATS = 7
+LEAST_SECONDS = 0.1
+"""A timing repeats its work until it takes so long."""
+
+
+def measure_costs(
+    backbone: Backbone,
+    candidates: Sequence[Candidate],
+    batch_size: int,
+    device: str = "CPU:0",
+    words: str = "",
+    cache: CostCache | None = None,
+) -> Costs:
+    """Measures the parts one by one: warm-up, then medians of several timings.
+
+    Parts that are alike, layer by layer and in shape, are measured once. The backward pass is that
+    of the part alone, the gradient of its input included; the first unit's input are images, whose
+    gradient nobody needs. What a call takes apart from its work is measured and taken off.
+
+    Args:
+        backbone: to be measured, in the precision it was built in.
+        candidates: the M auxiliary nets on offer at each unit but the last.
+        batch_size: images.
+        device: TensorFlow's name of the device.
+        words: of the device, for the table; its name if empty.
+        cache: of what was measured before.
+
+    Returns:
+        The table, for this batch.
+    """
+    cache = cache or CostCache(None)
+    words = words or device
+    where = f"{words}, batch {batch_size}, TensorFlow {tf.__version__}"
+    last = len(backbone.units) - 1
+    jobs: list[tuple[keras.Model, Any, bool]] = [
+        (unit, None, index > 0) for index, unit in enumerate(backbone.units)
+    ]
+    for index in range(last):
+        for number, candidate in enumerate(candidates):
+            net = build_auxiliary(candidate, backbone, index, f"aux_{index + 1}_{number}")
+            jobs.append((net, candidate.contract.loss, True))
+    jobs.append((backbone.head, cross_entropy, True))
+    idle = None
+    costs = []
+    with contextlib.closing(progress_bar("measuring parts", len(jobs), "part")) as bar:
+        for part, loss, by_input in jobs:
+            key = _key(part, loss, by_input)
+            cost = cache.get(where, key)
+            if cost is None:
+                with tf.device(device):
+                    idle = _idle_seconds() if idle is None else idle
+                    cost = _measure(part, loss, by_input, batch_size, backbone.num_classes, idle)
+                cache.put(where, key, cost)
+            costs.append(cost)
+            bar.update()
+    cache.save()
+    count_units, width = last + 1, len(candidates)
+    nets = costs[count_units:-1]
+    return Costs(
+        backbone=backbone.name,
+        units=Plan.fingerprint(backbone),
+        candidates=tuple(candidate.to_dict() for candidate in candidates),
+        batch_size=batch_size,
+        device=words,
+        unit_costs=tuple(costs[:count_units]),
+        auxiliary_costs=tuple(
+            tuple(nets[index * width : (index + 1) * width]) for index in range(last)
+        ),
+        head_cost=costs[-1],
+    )
+
+
+def _measure(
+    part: keras.Model,
+    loss: Callable | None,
+    by_input: bool,
+    batch_size: int,
+    num_classes: int,
+    idle: float,
+) -> PartCost:
+    """One part's cost; see `measure_costs`."""
+    inputs = tf.random.stateless_normal((batch_size, *part.input_shape[1:]), (0, 1))
+    inputs = tf.cast(inputs, part.compute_dtype)
+    labels = tf.random.stateless_uniform((batch_size,), (0, 2), 0, num_classes, tf.int32)
+    values = [variable.value for variable in part.trainable_variables]
+
+    def forward(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        outputs = part(x, training=True)
+        return outputs if loss is None else loss(outputs, y, 0.0)
+
+    def forward_backward(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            sources = [x, *values] if by_input else list(values)
+            tape.watch(sources)
+            outputs = forward(x, y)
+        return tape.gradient(outputs, sources, unconnected_gradients="zero")
+
+    ahead = _timings(tf.function(forward, autograph=False), (inputs, labels), idle)
+    both = _timings(tf.function(forward_backward, autograph=False), (inputs, labels), idle)
+    update = [0.0]
+    if values:
+        optimizer = MomentumSGD(0.0, 0.9, l2=1e-4)
+        optimizer.build(part.trainable_variables)
+
+        def apply(*gradients: tf.Tensor) -> None:
+            optimizer.apply(list(gradients), part.trainable_variables)
+
+        zeros = [tf.zeros_like(value) for value in values]
+        update = _timings(tf.function(apply, autograph=False), zeros, idle)
+    quarter, middle, upper = statistics.quantiles(both, n=4)
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in (inputs, labels)]
+    counts = count(forward, specs, values)
+    median_ahead = statistics.median(ahead)
+    size = tf.as_dtype(part.compute_dtype).size
+    return PartCost(
+        forward_s=median_ahead,
+        backward_s=max(middle - median_ahead, 0.0),
+        update_s=statistics.median(update),
+        activation_bytes=counts.kept_bytes,
+        output_bytes=0 if loss else batch_size * math.prod(part.output_shape[1:]) * size,
+        parameter_bytes=sum(math.prod(v.shape) * v.dtype.size for v in values),
+        flops=counts.flops,
+        spread=(upper - quarter) / middle if middle else 0.0,
+    )
+
+
+def _timings(function: Callable, arguments: Sequence[tf.Tensor], idle: float) -> list[float]:
+    """Seconds of a call, several times, what an idle call takes taken off."""
+    function(*arguments)  # traces
+    start = time.perf_counter()
+    function(*arguments)
+    once = time.perf_counter() - start
+    repeat = max(1, min(1000, round(LEAST_SECONDS / max(once, 1e-6))))
+    found = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for _ in range(repeat):
+            function(*arguments)
+        found.append(max((time.perf_counter() - start) / repeat - idle, 0.0))
+    return found
+
+
+def _idle_seconds() -> float:
+    """Seconds of a call that does nothing."""
+    nothing = tf.function(lambda x: x + 1.0, autograph=False)
+    return statistics.median(_timings(nothing, (tf.zeros(()),), 0.0))
+
+
+def _key(part: keras.Model, loss: Any, by_input: bool) -> str:
+    """What parts of equal cost have in common: layers, their settings, shapes, precision."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            kept = ("name", "registered_name", "build_config", "seed")
+            return {key: plain(each) for key, each in value.items() if key not in kept}
+        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+    def listed(model: keras.Model) -> list:
+        return [
+            listed(layer)
+            if isinstance(layer, keras.Model)
+            else [type(layer).__name__, plain(layer.get_config()), layer.compute_dtype]
+            for layer in model.layers
+        ]
+
+    shapes = [list(variable.shape) for variable in part.variables]
+    text = [
+        list(part.input_shape[1:]),
+        listed(part),
+        shapes,
+        getattr(loss, "__name__", ""),
+        by_input,
+    ]
+    return json.dumps(text, sort_keys=True, default=str)

@@ -1,0 +1,192 @@
+"""Ways to train a network on some devices, side by side, as the simulator predicts them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from sedona_tf.errors import UserError
+from sedona_tf.plans import Costs, PartCost, Plan
+from sedona_tf.plans.cost_aware import Choice, front
+from sedona_tf.plans.simulator import (
+    Link,
+    Prediction,
+    end_to_end,
+    predict_data_parallel,
+    recomputed,
+    simulate,
+)
+from sedona_tf.reporting.table import aligned
+
+__all__ = ["Alternative", "FrontPoint", "alternatives", "front_table", "fronts", "weigh_table"]
+
+WORTH = 1.05
+"""A gain in speed below five per cent is none: predictions are not that good."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Alternative:
+    """A way to train, and what is predicted of it.
+
+    Attributes:
+        name: in words.
+        cut_after: where it cuts, if it does.
+        prediction: speed and memory.
+        isolated: whether gradients stay within blocks.
+    """
+
+    name: str
+    cut_after: tuple[int, ...]
+    prediction: Prediction
+    isolated: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class FrontPoint:
+    """A decoupling on the front of score and speed.
+
+    Attributes:
+        num_blocks: K.
+        choice: cuts, candidates, score and slowest block.
+        speedup: predicted, K blocks on as many of the devices as they need, over backpropagation
+            on one.
+    """
+
+    num_blocks: int
+    choice: Choice
+    speedup: float
+
+
+def _simulate(
+    costs: Costs, blocks: Sequence[PartCost], num_devices: int, link: Link, barrier: bool
+) -> Prediction:
+    used = min(num_devices, len(blocks))
+    devices = [index * used // len(blocks) for index in range(len(blocks))]
+    schedule = "pipelined" if used > 1 else "lockstep"
+    return simulate(blocks, costs.batch_size, schedule, devices, link, barrier)
+
+
+def fronts(
+    plan: Plan, costs: Costs, blocks: Sequence[int], num_devices: int, link: Link, barrier: bool
+) -> list[FrontPoint]:
+    """The front of every K; see `sedona_tf.plans.cost_aware.front`."""
+    alone = end_to_end(costs).seconds
+    points = []
+    for num_blocks in blocks:
+        for choice in front(plan, costs, num_blocks):
+            cut = costs.blocks(choice.cut_after, choice.candidates)
+            found = _simulate(costs, cut, num_devices, link, barrier)
+            points.append(FrontPoint(num_blocks, choice, alone / found.step_s))
+    return points
+
+
+def alternatives(
+    plan: Plan, costs: Costs, blocks: Sequence[int], num_devices: int, link: Link, barrier: bool
+) -> list[Alternative]:
+    """Backpropagation, with recomputation, data parallel, and decoupled for every K.
+
+    A K is there twice if the plan's own cuts are not those of the fastest pipeline on the front.
+
+    Args:
+        plan: what to decode.
+        costs: of the plan's network and candidates, on one of the devices.
+        blocks: the numbers of blocks K.
+        num_devices: D, all alike; blocks share them where K is larger.
+        link: between neighbouring devices.
+        barrier: see `sedona_tf.plans.simulator`.
+
+    Raises:
+        UserError: if a K is out of range.
+    """
+    size = costs.batch_size
+    found = [
+        Alternative("backprop, one device", (), simulate([end_to_end(costs)], size), False),
+        Alternative("backprop, recomputing", (), simulate([recomputed(costs)], size), False),
+    ]
+    if num_devices > 1:
+        shared = predict_data_parallel(costs, num_devices, link)
+        found.append(Alternative(f"data parallel on {num_devices}", (), shared, False))
+    for num_blocks in blocks:
+        plain = plan.decode(num_blocks, costs)
+        balanced = plan.decode(num_blocks, costs, balance=1.0)
+        named = {f"decoupled, K = {num_blocks}": plain}
+        if balanced.cut_after != plain.cut_after:
+            named[f"decoupled, K = {num_blocks}, balanced"] = balanced
+        for name, decoupling in named.items():
+            prediction = _simulate(costs, costs.of(decoupling), num_devices, link, barrier)
+            found.append(Alternative(name, decoupling.cut_after, prediction, True))
+    return found
+
+
+def weigh_table(found: Sequence[Alternative]) -> str:
+    """The alternatives as a table, and one line of advice.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not found:
+        raise UserError("there is nothing to weigh.")
+    base = found[0].prediction
+    rows = []
+    for each in found:
+        now = each.prediction
+        rows.append(
+            (
+                each.name,
+                ", ".join(map(str, each.cut_after)) or "-",
+                f"{now.images_per_second:.0f}",
+                f"{now.images_per_second / base.images_per_second:.2f}",
+                f"{max(now.peak_bytes) / 2**20:.1f}",
+                f"{min(now.utilisation):.0%}",
+            )
+        )
+    headings = (
+        *("predicted", "cut after", "images/s", "speed-up"),
+        *("MiB, largest device", "least used device"),
+    )
+    return "\n".join([*aligned(headings, rows), "", _advice(found)])
+
+
+def _advice(found: Sequence[Alternative]) -> str:
+    base = found[0].prediction
+
+    def speedup(each: Alternative) -> float:
+        return each.prediction.images_per_second / base.images_per_second
+
+    joined = [each for each in found if not each.isolated]
+    cut = [each for each in found if each.isolated]
+    best_joined = max(joined, key=speedup)
+    if cut:
+        best = max(cut, key=speedup)
+        if speedup(best) >= WORTH * speedup(best_joined):
+            return (
+                f"Recommendation (predicted): {best.name}, {speedup(best):.2f} times the speed "
+                "of backprop on one device."
+            )
+        least = min(cut, key=lambda each: max(each.prediction.peak_bytes))
+        saved = max(least.prediction.peak_bytes) / max(base.peak_bytes)
+        if saved < 0.75:
+            return (
+                f"Recommendation (predicted): for speed {best_joined.name}; for memory "
+                f"{least.name}, {saved:.2f} of backprop's."
+            )
+    return (
+        f"Recommendation (predicted): {best_joined.name}, {speedup(best_joined):.2f} times the "
+        "speed of backprop on one device; cutting gains nothing here."
+    )
+
+
+def front_table(points: Sequence[FrontPoint]) -> str:
+    """The fronts as a table."""
+    rows = [
+        (
+            str(point.num_blocks),
+            ", ".join(map(str, point.choice.cut_after)) or "-",
+            f"{point.choice.score:.3f}",
+            f"{1000 * point.choice.slowest_s:.2f}",
+            f"{point.speedup:.2f}",
+        )
+        for point in points
+    ]
+    headings = ("K", "cut after", "score", "slowest block (ms)", "predicted speed-up")
+    return "\n".join(aligned(headings, rows))
