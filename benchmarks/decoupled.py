@@ -48,10 +48,13 @@ CONFIGURATIONS = {
     "end_to_end": {"blocks": 1, "cores": [0, 1]},
     "four_blocks": {"blocks": 4, "cores": [0, 1], "schedule": "lockstep"},
 }
-# For two blocks, where time balances, the net at the cut included; for four, where memory does:
-# ResNet-50's activations are larger at the bottom.
+# For two blocks of the equal net, where time balances, the net at the cut included; of the others,
+# in the middle of the units. For four, where memory balances: ResNet-50's activations are larger at
+# the bottom.
 CUTS = {
     ("equal16", 2): {"mlp_sr": (8,), "separable": (7,)},
+    ("resnet18", 2): dict.fromkeys(("mlp_sr", "separable"), (4,)),
+    ("vgg11", 2): dict.fromkeys(("mlp_sr", "separable"), (4,)),
     ("equal16", 4): dict.fromkeys(("mlp_sr", "separable"), (4, 8, 12)),
     ("resnet50", 4): dict.fromkeys(("mlp_sr", "separable"), (1, 3, 7)),
 }

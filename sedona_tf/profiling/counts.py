@@ -55,7 +55,7 @@ def count(
                 continue
             for tensor in operation.inputs:
                 source = tensor.op
-                # Of unknown rank are only what kernels keep for themselves, a few numbers a channel.
+                # Of unknown rank is only what kernels keep for themselves, a little a channel.
                 known = tensor.shape.rank is not None
                 if known and source.name in made and source.type not in NOT_MADE_HERE:
                     size = math.prod(tensor.shape) * tensor.dtype.size

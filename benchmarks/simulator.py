@@ -1,0 +1,97 @@
+r"""Predicted against measured: speed-up of two blocks on two one-core devices.
+
+Usage: python benchmarks/simulator.py [--turns 3] [--backbones equal16,resnet18,vgg11]
+
+Every turn measures, in a process each and with one thread an operation: end-to-end training on one
+core, lockstep and pipelined training of two blocks on two devices (`benchmarks/decoupled.py`); and
+the parts of the same network on one core, from which the simulator predicts the same three.
+Target: predicted speed-ups within 10 per cent of the measured ones, medians of the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+
+import decoupled
+
+NAMES = ("lockstep", "pipelined")
+
+
+def predict(arguments) -> None:
+    """Measures a network's parts on one core and prints predicted seconds a step."""
+    os.sched_setaffinity(0, [0])
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    from sedona_tf.auxiliary import Candidate
+    from sedona_tf.plans.simulator import end_to_end, simulate
+    from sedona_tf.profiling import measure_costs
+
+    backbone = decoupled.build(arguments.child, arguments.width)
+    costs = measure_costs(backbone, [Candidate("mlp_sr")], arguments.batch)
+    (cut,) = decoupled.CUTS[arguments.child, 2]["mlp_sr"]
+    blocks = costs.blocks((cut,), (0,))
+    steps = {name: simulate(blocks, arguments.batch, name).step_s for name in NAMES}
+    print(json.dumps({"end_to_end_1": end_to_end(costs).seconds, **steps}))
+
+
+def child(arguments, backbone: str) -> dict:
+    """Runs `predict` in a process of its own."""
+    command = [sys.executable, __file__, "--child", backbone, "--batch", str(arguments.batch)]
+    command += ["--width", str(arguments.width)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if done.returncode:
+        raise SystemExit(f"predicting {backbone} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    """Measures, predicts and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--backbones", default="equal16,resnet18,vgg11")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        predict(arguments)
+        return
+    arguments.what, arguments.auxiliary = "speed", "mlp_sr"
+    result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    for backbone in arguments.backbones.split(","):
+        turns = []
+        for _ in range(arguments.turns):
+            measured = {
+                name: decoupled.run(name, arguments, backbone)["step_s"]
+                for name in ("end_to_end_1", *NAMES)
+            }
+            predicted = child(arguments, backbone)
+            turns.append({"measured": measured, "predicted": predicted})
+            print(backbone, turns[-1], file=sys.stderr, flush=True)
+        result[backbone] = {"cut_after": decoupled.CUTS[backbone, 2]["mlp_sr"]}
+        for name in NAMES:
+            speedups = {
+                kind: decoupled.median(
+                    [turn[kind]["end_to_end_1"] / turn[kind][name] for turn in turns]
+                )
+                for kind in ("measured", "predicted")
+            }
+            error = speedups["predicted"] / speedups["measured"] - 1
+            result[backbone][name] = {**speedups, "error": round(error, 3)}
+        ratios = [
+            turn["predicted"]["end_to_end_1"] / turn["measured"]["end_to_end_1"] for turn in turns
+        ]
+        result[backbone]["end_to_end_step_predicted_of_measured"] = round(
+            statistics.median(ratios), 3
+        )
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

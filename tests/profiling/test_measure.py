@@ -1,0 +1,97 @@
+"""Measured costs: what must be true whatever the machine."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sedona_tf import backbones, plans
+from sedona_tf.auxiliary import Candidate
+from sedona_tf.errors import UserError
+from sedona_tf.profiling import CostCache, measure, measure_costs
+
+CANDIDATES = (Candidate("mlp_sr"), Candidate("separable", (("depth", 1),)))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return backbones.build("resnet18", (8, 8, 1), 10, width=4)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache") / "parts.json"
+
+
+@pytest.fixture(scope="module")
+def costs(backbone, cache):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "LEAST_SECONDS", 0.001)  # the figures matter little
+        return measure_costs(backbone, CANDIDATES, 8, cache=CostCache(cache))
+
+
+def test_weights_and_outputs_are_the_networks(backbone, costs):
+    for unit, cost in zip(backbone.units, costs.unit_costs, strict=True):
+        size = sum(math.prod(v.shape) for v in unit.trainable_variables)
+        assert cost.parameter_bytes == 4 * size
+        assert cost.output_bytes == 4 * 8 * math.prod(unit.output_shape[1:])
+    whole = costs.block(1, len(backbone.units))
+    size = sum(math.prod(v.shape) for v in backbone.trainable_variables)
+    assert whole.parameter_bytes == 4 * size
+
+
+def test_every_part_takes_time_and_memory(costs):
+    nets = [net for row in costs.auxiliary_costs for net in row]
+    for cost in (*costs.unit_costs, *nets, costs.head_cost):
+        assert cost.forward_s > 0
+        assert cost.flops > 0
+        assert cost.activation_bytes > 0
+    assert [len(row) for row in costs.auxiliary_costs] == [2] * 7
+
+
+def test_a_decoupling_costs_what_its_blocks_do(backbone, costs):
+    decoupling = plans.baseline("dgl", backbone, 4)
+    blocks = costs.of(decoupling)
+    expected = sum(u.seconds for u in costs.unit_costs) + costs.head_cost.seconds
+    expected += sum(costs.auxiliary_costs[unit - 1][0].seconds for unit in decoupling.cut_after)
+    assert sum(block.seconds for block in blocks) == pytest.approx(expected)
+    with pytest.raises(UserError, match="no auxiliary net"):
+        costs.of(plans.baseline("predsim", backbone, 4))
+
+
+def test_nothing_is_timed_twice(backbone, costs, cache, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(measure, "_measure", refuse)
+    assert measure_costs(backbone, CANDIDATES, 8, cache=CostCache(cache)) == costs
+    with pytest.raises(AssertionError, match="again"):
+        measure_costs(backbone, CANDIDATES, 9, cache=CostCache(cache))
+    with pytest.raises(AssertionError, match="again"):
+        measure_costs(backbone, CANDIDATES, 8, words="another device", cache=CostCache(cache))
+
+
+def test_equal_units_are_measured_once(monkeypatch):
+    backbone = backbones.build("resnet50", (8, 8, 1), 10, width=4)
+    calls = []
+    one = plans.PartCost(forward_s=1.0)
+
+    def record(part, *_):
+        calls.append(part.name)
+        return one
+
+    monkeypatch.setattr(measure, "_measure", record)
+    costs = measure_costs(backbone, CANDIDATES[:1], 8)
+    assert costs.unit_costs == (one,) * 16
+    units = [name for name in calls if name.startswith("unit")]
+    assert units == [f"unit_{i}" for i in (1, 2, 4, 5, 8, 9, 14, 15)]  # the first two of a stage
+
+
+def test_a_damaged_cache_is_refused(costs, cache, tmp_path):
+    data = cache.read_bytes()
+    path = tmp_path / "parts.json"
+    for end in range(0, len(data), max(len(data) // 50, 1)):
+        path.write_bytes(data[:end])
+        with pytest.raises(UserError, match=r"parts\.json"):
+            CostCache(path)
