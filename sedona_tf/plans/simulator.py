@@ -99,7 +99,7 @@ def simulate(
     batch_size: int,
     schedule: str = "pipelined",
     devices: Sequence[int] | None = None,
-    link: Link = LOCAL,
+    link: Link | Sequence[Link] = LOCAL,
     barrier: bool = True,
 ) -> Prediction:
     """Simulates the training of K blocks on D devices.
@@ -109,7 +109,7 @@ def simulate(
         batch_size: images of a batch.
         schedule: `"pipelined"` or `"lockstep"`; no matter for one block.
         devices: `(K,)` index of each block's device, from 0; None: one device a block.
-        link: between any two neighbours that live on different devices, one way at a time.
+        link: between neighbours that live on different devices; or `(K-1,)` links, one a cut.
         barrier: see the module.
 
     Raises:
@@ -121,8 +121,11 @@ def simulate(
     devices = list(range(count)) if devices is None else list(devices)
     if not blocks or len(devices) != count or min(devices) < 0:
         raise UserError(f"devices must name one from 0 for each of the {count} blocks.")
+    links = [link] * (count - 1) if isinstance(link, Link) else list(link)
+    if len(links) != count - 1:
+        raise UserError(f"there must be a link for each of the {count - 1} cuts.")
     pipelined = schedule == "pipelined" and count > 1
-    tasks, ends = _tasks(blocks, devices, link, pipelined, barrier)
+    tasks, ends = _tasks(blocks, devices, links, pipelined, barrier)
     _run(tasks)
     finished = [max(tasks[index].end for index in step) for step in ends]
     begin = 4 * count
@@ -188,7 +191,7 @@ def predict_data_parallel(costs: Costs, num_devices: int, link: Link = LOCAL) ->
 def _tasks(
     blocks: Sequence[PartCost],
     devices: list[int],
-    link: Link,
+    links: list[Link],
     pipelined: bool,
     barrier: bool,
 ) -> tuple[list[_Task], list[list[int]]]:
@@ -224,7 +227,7 @@ def _tasks(
                 after.append(forward[step - 1, k + 1])
             if k + 1 < len(blocks):
                 apart = devices[k] != devices[k + 1]
-                seconds = link.seconds(block.output_bytes) if apart else 0.0
+                seconds = links[k].seconds(block.output_bytes) if apart else 0.0
                 sent[step, k] = add(_Task(("link", k), seconds, after))
                 mine.append(sent[step, k])
             seconds = block.backward_s + block.update_s

@@ -47,6 +47,16 @@ def test_a_slow_link_sets_the_pace_of_a_pipeline():
     assert simulate(blocks, 8, link=fast).step_s == pytest.approx(3.0)  # behind the backward pass
 
 
+def test_each_cut_may_have_a_link_of_its_own():
+    blocks = [block(1.0, 2.0, output_bytes=600), block(1.0, 2.0, output_bytes=600), block(1.0, 2.0)]
+    links = [Link(bandwidth=1000.0), Link(bandwidth=100.0)]
+    assert simulate(blocks, 8, link=links).step_s == pytest.approx(7.0)
+    assert simulate(blocks, 8, link=links[::-1]).step_s == pytest.approx(7.0)
+    assert simulate(blocks, 8, link=[links[0]] * 2).step_s == pytest.approx(3.0)
+    with pytest.raises(UserError, match="each of the 2 cuts"):
+        simulate(blocks, 8, link=links[:1])
+
+
 def test_lockstep_waits_for_the_forward_passes_below():
     blocks = [block(1.0, 2.0, output_bytes=100), block(1.5, 3.0, output_bytes=100), block(1.0, 4.0)]
     found = simulate(blocks, 8, "lockstep", link=Link(bandwidth=1000.0))

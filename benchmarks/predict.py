@@ -1,0 +1,138 @@
+r"""What the simulator predicts where nothing here can measure: the paper's plans, many devices.
+
+Usage: python benchmarks/predict.py published
+       python benchmarks/predict.py scaling [--output docs/images/scaling.png]
+
+published: speed-up of the published decouplings of ResNet-101 and ResNet-152 for K = 2 and 4, one
+    device a block, over end-to-end training, and of the decoupling that balances best; the paper
+    reports about 2 at K = 4.
+scaling: ResNet-152 on up to 64 devices, 8 a host; DGL's nets, cuts where they balance best, against
+    data parallel training at the same batch in all; links as `LINKS` says.
+
+Costs are measured here, at width 16 and 32x32 pixels, one core a device; the rest is predicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+HOST_SIZE = 8
+LINKS = {
+    "10 Gb/s, 50 us": (1.25e9, 50e-6),
+    "1 Gb/s, 200 us": (1.25e8, 200e-6),
+}
+"""Between hosts: bytes a second, seconds. Devices of one host: 10 GB/s and 10 us."""
+
+
+def measure(name: str, candidates, batch: int):
+    """A network's costs on one core."""
+    from sedona_tf import backbones
+    from sedona_tf.profiling import CostCache, measure_costs
+
+    cache = CostCache("runs/benchmark_part_costs.json")
+    backbone = backbones.build(name, (32, 32, 3), 10, width=16)
+    return measure_costs(backbone, candidates, batch, words="one core", cache=cache)
+
+
+def equal_plan(costs):
+    """A plan that finds every cut and candidate as good as any other."""
+    from sedona_tf.plans import Plan
+
+    cuts, nets = costs.num_units - 1, len(costs.candidates)
+    alpha, beta = ((0.0, 0.0),) * cuts, ((0.0,) * nets,) * cuts
+    return Plan(costs.backbone, costs.units, costs.candidates, alpha, beta)
+
+
+def published(batch: int) -> dict:
+    """Predicted speed-ups of the published decouplings."""
+    from sedona_tf.auxiliary import Candidate
+    from sedona_tf.plans import Decoupling
+    from sedona_tf.plans.simulator import end_to_end, simulate
+    from sedona_tf.shipped import plan_file
+
+    candidates = [Candidate("separable", (("depth", depth),)) for depth in (1, 2, 3, 4)]
+    result = {}
+    for name in ("resnet101", "resnet152"):
+        costs = measure(name, candidates, batch)
+        alone = end_to_end(costs).seconds
+        for blocks in (2, 4):
+            decoupling = Decoupling.load(plan_file(f"published/{name}_k{blocks}"))
+            row: dict = {"cut_after": decoupling.cut_after}
+            parts = costs.of(decoupling)
+            row["share_of_block"] = [round(part.seconds / alone, 3) for part in parts]
+            row["share_of_nets"] = round(sum(p.seconds for p in parts) / alone - 1, 3)
+            row["pipelined"] = round(alone / simulate(parts, batch).step_s, 2)
+            row["lockstep"] = round(alone / simulate(parts, batch, "lockstep").step_s, 2)
+            best = equal_plan(costs).decode(blocks, costs, balance=1.0)
+            row["balanced_cut_after"] = best.cut_after
+            row["balanced_pipelined"] = round(alone / simulate(costs.of(best), batch).step_s, 2)
+            result[f"{name}, K = {blocks}"] = row
+    return result
+
+
+def scaling(batch: int, output: str) -> dict:
+    """Predicted speed-ups to 64 devices, and their curves."""
+    from matplotlib.figure import Figure
+
+    from sedona_tf.auxiliary import Candidate
+    from sedona_tf.plans.simulator import Link, end_to_end, predict_data_parallel, simulate
+
+    costs = measure("resnet152", [Candidate("mlp_sr")], batch)
+    plan, alone = equal_plan(costs), end_to_end(costs).seconds
+    inside = Link(1e10, 10e-6)
+    result: dict = {"devices": [1, 2, 4, 8, 16, 32, 64]}
+    for words, (bandwidth, latency) in LINKS.items():
+        between = Link(bandwidth, latency)
+        decoupled, shared = [], []
+        for devices in result["devices"]:
+            # Beyond L devices there are no more blocks to make.
+            count = min(devices, costs.num_units)
+            parts = costs.of(plan.decode(count, costs, balance=1.0))
+            links = [
+                between if k % HOST_SIZE == HOST_SIZE - 1 else inside for k in range(count - 1)
+            ]
+            step = simulate(parts, batch, link=links).step_s
+            decoupled.append(round(alone / step, 2))
+            link = inside if devices <= HOST_SIZE else between
+            shared.append(round(alone / predict_data_parallel(costs, devices, link).step_s, 2))
+        result[words] = {"decoupled": decoupled, "data_parallel": shared}
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for (words, curves), style in zip(list(result.items())[1:], ("-", "--"), strict=True):
+        for name, colour in (("decoupled", "#0072B2"), ("data_parallel", "#E69F00")):
+            label = f"{name.replace('_', ' ')}, {words} between hosts"
+            axes.plot(result["devices"], curves[name], "o" + style, color=colour, label=label)
+    axes.plot(result["devices"], result["devices"], ":", color="black", label="ideal")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_xlabel("devices, 8 a host")
+    axes.set_ylabel("predicted speed-up")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(output, dpi=110)
+    return result
+
+
+def main() -> None:
+    """Predicts and prints one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["published", "scaling"])
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--output", default="docs/images/scaling.png")
+    arguments = parser.parse_args()
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    if arguments.what == "published":
+        result = published(arguments.batch)
+    else:
+        result = scaling(arguments.batch, arguments.output)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
