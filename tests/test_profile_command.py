@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from sedona_tf.plans import Costs, Decoupling
+from sedona_tf.plans import Costs, Decoupling, Plan
+from tests.search_runs import help_of
 
 RECIPE = ["--recipe", "digits", "--recipe.backbone.width=4"]
 
@@ -52,8 +53,6 @@ def test_costs_make_a_decoupling_that_trains(measured, tmp_path):
     folder, _ = measured
     plan = folder / "plan.json"
     costs = Costs.load(folder / "out" / "costs.json")
-    from sedona_tf.plans import Plan
-
     Plan(costs.backbone, costs.units, costs.candidates, ((0.0, 0.0),) * 7, ((0.0,),) * 7).save(plan)
     output = tmp_path / "balanced.json"
     arguments = ["--plan", str(plan), "--blocks", "2", "--costs", str(folder / "out/costs.json")]
@@ -86,6 +85,13 @@ def test_bad_input_is_one_line(arguments, words, tmp_path):
     assert words in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out" / "costs.json").exists()
+
+
+def test_help_is_quick_and_loads_no_tensorflow():
+    text, imported = help_of("profile")
+    assert not imported & {"tensorflow", "keras", "matplotlib"}
+    for words in ("Examples:", "--bandwidth", "--cache", "predictions"):
+        assert words in text
 
 
 def test_balance_needs_costs():
