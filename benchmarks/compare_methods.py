@@ -2,7 +2,7 @@ r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
 Usage: python benchmarks/compare_methods.py [--recipe fashion_mnist_resnet18] \
     [--plan fashion_mnist_resnet18] [--methods backprop,predsim,dgl,sedona] \
-    [--blocks 2,4] [--seeds 3] [--cores 0,1]
+    [--blocks 2,4] [--seeds 3] [--cores 0,1] [--name fashion_mnist_resnet18]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
 run's metrics in benchmarks/results/NAME/; what is there is not run again, and a run that was cut
@@ -118,9 +118,10 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(ORDER))
     parser.add_argument("--cores", default="0,1")
     parser.add_argument("--schedule", default="lockstep")
+    parser.add_argument("--name", help="of the results' folder; the recipe's if not given")
     parser.add_argument("--only_summary", action="store_true")
     arguments = parser.parse_args()
-    results = HERE / "results" / Path(arguments.recipe).stem
+    results = HERE / "results" / (arguments.name or Path(arguments.recipe).stem)
     results.mkdir(parents=True, exist_ok=True)
     if not arguments.only_summary:
         methods = arguments.methods.split(",")

@@ -10,9 +10,8 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
@@ -24,10 +23,11 @@ from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.plans.fields import candidate_name
+from sedona_tf.profiling.counts import Counts, count
 from sedona_tf.progress import progress_bar
 from sedona_tf.reporting.table import aligned
 
-__all__ = ["BlockCost", "DryRun", "activation_bytes", "data_like", "dry_run", "forward_flops"]
+__all__ = ["BlockCost", "DryRun", "block_counts", "data_like", "dry_run"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class BlockCost:
         classifier: name of the auxiliary net, or `"(head)"`.
         device: where it lives.
         parameters: trainable ones, of units and classifier.
-        flops: of the forward pass of one image through both, see `forward_flops`.
-        activation_bytes: of one image, see `activation_bytes`.
+        flops: of the forward pass of one image through both.
+        activation_bytes: of one image, what the backward pass reads; see `profiling.counts`.
     """
 
     units: tuple[int, int]
@@ -104,8 +104,8 @@ class DryRun:
                 *aligned(headings, rows),
                 "",
                 "FLOPs: TensorFlow's profiler, a multiplication and an addition are two.",
-                f"Activations: estimate at batch {self.batch_size}, if every layer's output is "
-                "kept for the backward pass.",
+                f"Activations: what the backward pass reads, at batch {self.batch_size}; buffers of "
+                "kernels are not in it.",
                 f"Measured: {self.step_seconds:.3f} s a warm training step at batch "
                 f"{self.tried_batch_size}, loss {self.loss:.3f} on noise.",
                 f"Estimate: {self.epoch_hours:.3g} hours an epoch of {self.images:,} images on "
@@ -158,10 +158,16 @@ def dry_run(
             name,
             block.device,
             sum(math.prod(variable.shape) for variable in block.trainable_variables),
-            forward_flops(block),
-            activation_bytes(block),
+            counts.flops,
+            counts.kept_bytes,
         )
-        for block, units, name in zip(model.blocks, decoupling.blocks(), names, strict=True)
+        for block, units, name, counts in zip(
+            model.blocks,
+            decoupling.blocks(),
+            names,
+            map(block_counts, model.blocks),
+            strict=True,
+        )
     )
     seconds, loss = _steps(model, batch)
     own_width = recipe.backbone.name.startswith(KERAS)
@@ -174,46 +180,15 @@ def dry_run(
     return DryRun(title, costs, images, recipe.train.batch_size, batch_size, seconds, loss)
 
 
-def forward_flops(block: Block) -> int:
-    """Floating-point operations of one image's way through a block and its classifier.
+def block_counts(block: Block) -> Counts:
+    """FLOPs and kept bytes of one image's way through a block and its classifier; see `count`."""
 
-    Counted by `tf.compat.v1.profiler` on the traced graph: convolutions and products exactly, of
-    the rest the operations whose cost TensorFlow has registered.
-    """
-
-    def forward(inputs: tf.Tensor) -> tf.Tensor:
-        return block.classifier(block.features(inputs, training=False), training=False)
+    def forward(inputs: tf.Tensor):
+        return block.classifier(block.features(inputs, training=True), training=True)
 
     first = block.units[0]
     spec = tf.TensorSpec((1, *first.input_shape[1:]), first.compute_dtype)
-    graph = tf.function(forward, autograph=False).get_concrete_function(spec).graph
-    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
-    options["output"] = "none"
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")  # the profiler calls what TensorFlow has deprecated
-    try:
-        return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
-    finally:
-        logger.setLevel(level)
-
-
-def activation_bytes(block: Block) -> int:
-    """Bytes of all layers' outputs for one image, in the precision that they compute in."""
-    return sum(
-        math.prod(tensor.shape[1:]) * tf.as_dtype(layer.compute_dtype).size
-        for part in block.parts
-        for layer in _layers(part)
-        for tensor in tf.nest.flatten(layer.output)
-    )
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            yield layer
+    return count(forward, [spec], [variable.value for variable in block.trainable_variables])
 
 
 def data_like(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int, int]:

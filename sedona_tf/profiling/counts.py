@@ -17,7 +17,7 @@ NOT_MADE_HERE = {"Placeholder", "ReadVariableOp", "Const"}
 
 
 class Counts:
-    """What `count` found.
+    """What `count` found, for the batch in its specifications.
 
     Attributes:
         flops: of the forward pass.

@@ -152,8 +152,10 @@ def _measure(
 def _timings(function: Callable, arguments: Sequence[tf.Tensor], idle: float) -> list[float]:
     """Seconds of a call, several times, what an idle call takes taken off."""
     function(*arguments)  # traces
+    tf.test.experimental.sync_devices()  # accelerators only queue the work
     start = time.perf_counter()
     function(*arguments)
+    tf.test.experimental.sync_devices()
     once = time.perf_counter() - start
     repeat = max(1, min(1000, round(LEAST_SECONDS / max(once, 1e-6))))
     found = []
@@ -161,6 +163,7 @@ def _timings(function: Callable, arguments: Sequence[tf.Tensor], idle: float) ->
         start = time.perf_counter()
         for _ in range(repeat):
             function(*arguments)
+        tf.test.experimental.sync_devices()
         found.append(max((time.perf_counter() - start) / repeat - idle, 0.0))
     return found
 
