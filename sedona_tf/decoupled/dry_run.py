@@ -104,8 +104,8 @@ class DryRun:
                 *aligned(headings, rows),
                 "",
                 "FLOPs: TensorFlow's profiler, a multiplication and an addition are two.",
-                f"Activations: what the backward pass reads, at batch {self.batch_size}; buffers of "
-                "kernels are not in it.",
+                f"Activations: what the backward pass reads, at batch {self.batch_size}; kernels' "
+                "buffers are not in it.",
                 f"Measured: {self.step_seconds:.3f} s a warm training step at batch "
                 f"{self.tried_batch_size}, loss {self.loss:.3f} on noise.",
                 f"Estimate: {self.epoch_hours:.3g} hours an epoch of {self.images:,} images on "
