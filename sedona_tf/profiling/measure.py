@@ -24,7 +24,7 @@ from sedona_tf.progress import progress_bar
 __all__ = ["measure_costs"]
 
 REPEATS = 7
-LEAST_SECONDS = 0.1
+LEAST_SECONDS = 0.05
 """A timing repeats its work until it takes so long."""
 
 
