@@ -3,7 +3,7 @@
 Paper: Pyeon et al., "SEDONA: Search for Decoupled Neural Networks toward Greedy Block-wise
     Learning", ICLR 2021. The settings are ours: ResNet-18 at width 4, 8x8 images.
 Command: python -m sedona_tf.search --recipe recipes/digits.py
-Time: about 4 minutes on 2 cores; `:smoke` runs a few steps only.
+Time: 2 to 4 minutes on 2 cores; `:smoke` runs a few steps only.
 Expect: a plan, a report whose outer loss falls; with 1,797 images the cuts are an illustration.
 """
 
