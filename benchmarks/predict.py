@@ -110,6 +110,8 @@ def scaling(batch: int, output: str) -> dict:
     axes.plot(result["devices"], result["devices"], ":", color="black", label="ideal")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:.0f}")
     axes.set_xlabel("devices, 8 a host")
     axes.set_ylabel("predicted speed-up")
     axes.grid(alpha=0.3)
