@@ -130,11 +130,16 @@ class Costs:
 
         Returns:
             The sum; `output_bytes` are those of the last unit, which the next block takes in.
+
+        Raises:
+            UserError: if a block before the last has no candidate.
         """
         if last == self.num_units:
             closing = self.head_cost
+        elif candidate is None:
+            raise UserError(f"a block that ends after unit {last} needs a candidate.")
         else:
-            closing = self.auxiliary_costs[last - 1][candidate or 0]
+            closing = self.auxiliary_costs[last - 1][candidate]
         cost = total([*self.unit_costs[first - 1 : last], closing])
         return dataclasses.replace(cost, output_bytes=self.unit_costs[last - 1].output_bytes)
 

@@ -178,6 +178,14 @@ def test_costs_of_another_network_are_refused():
         plan.decode(2, random_costs(rng, random_plan(rng, 4, 2, ties=False)))
 
 
+def test_an_inner_block_needs_a_candidate():
+    rng = random.Random(3)
+    costs = random_costs(rng, random_plan(rng, 4, 2, ties=False))
+    with pytest.raises(UserError, match="after unit 2 needs a candidate"):
+        costs.block(1, 2)
+    assert costs.block(3, 4).seconds > 0
+
+
 def test_costs_read_back_and_refuse_damage(tmp_path):
     rng = random.Random(2)
     costs = random_costs(rng, random_plan(rng, 4, 2, ties=False))
