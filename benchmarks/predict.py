@@ -39,19 +39,10 @@ def measure(name: str, candidates, batch: int):
     return measure_costs(backbone, candidates, batch, words="one core", cache=cache)
 
 
-def equal_plan(costs):
-    """A plan that finds every cut and candidate as good as any other."""
-    from sedona_tf.plans import Plan
-
-    cuts, nets = costs.num_units - 1, len(costs.candidates)
-    alpha, beta = ((0.0, 0.0),) * cuts, ((0.0,) * nets,) * cuts
-    return Plan(costs.backbone, costs.units, costs.candidates, alpha, beta)
-
-
 def published(batch: int) -> dict:
     """Predicted speed-ups of the published decouplings."""
     from sedona_tf.auxiliary import Candidate
-    from sedona_tf.plans import Decoupling
+    from sedona_tf.plans import Decoupling, Plan
     from sedona_tf.plans.simulator import end_to_end, simulate
     from sedona_tf.shipped import plan_file
 
@@ -68,7 +59,8 @@ def published(batch: int) -> dict:
             row["share_of_nets"] = round(sum(p.seconds for p in parts) / alone - 1, 3)
             row["pipelined"] = round(alone / simulate(parts, batch).step_s, 2)
             row["lockstep"] = round(alone / simulate(parts, batch, "lockstep").step_s, 2)
-            best = equal_plan(costs).decode(blocks, costs, balance=1.0)
+            plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
+            best = plan.decode(blocks, costs, balance=1.0)
             row["balanced_cut_after"] = best.cut_after
             row["balanced_pipelined"] = round(alone / simulate(costs.of(best), batch).step_s, 2)
             result[f"{name}, K = {blocks}"] = row
@@ -80,10 +72,12 @@ def scaling(batch: int, output: str) -> dict:
     from matplotlib.figure import Figure
 
     from sedona_tf.auxiliary import Candidate
+    from sedona_tf.plans import Plan
     from sedona_tf.plans.simulator import Link, end_to_end, predict_data_parallel, simulate
 
     costs = measure("resnet152", [Candidate("mlp_sr")], batch)
-    plan, alone = equal_plan(costs), end_to_end(costs).seconds
+    plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
+    alone = end_to_end(costs).seconds
     inside = Link(1e10, 10e-6)
     result: dict = {"devices": [1, 2, 4, 8, 16, 32, 64]}
     for words, (bandwidth, latency) in LINKS.items():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 
-__all__ = ["choose_kernels"]
+__all__ = ["choose_kernels", "count_cpus", "share_of_cores"]
 
 
 def choose_kernels(devices: int = 1) -> None:
@@ -19,9 +20,18 @@ def choose_kernels(devices: int = 1) -> None:
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     if devices > 1:
-        cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(cores // devices, 1)))
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(share_of_cores(devices)))
+
+
+def share_of_cores(devices: int) -> int:
+    """Cores that each of so many devices has to itself, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(cores // devices, 1)
+
+
+def count_cpus(devices: str) -> int:
+    """Logical CPU devices that names such as `CPU:0,CPU:1` need; at least one."""
+    return 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.decode import numbers_of_blocks
-from sedona_tf.kernels import choose_kernels
+from sedona_tf.kernels import choose_kernels, count_cpus, share_of_cores
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file
 
@@ -57,7 +56,7 @@ def main() -> None:
     blocks = numbers_of_blocks(flags.FLAGS.blocks)
     plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    count = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+    count = count_cpus(devices)
     choose_kernels(count)
     share = _take_share(count)
     print("starting TensorFlow", flush=True)
@@ -95,12 +94,9 @@ def main() -> None:
 
 def _take_share(devices: int) -> int:
     """Keeps to the cores that one of several CPU devices has to itself; returns how many."""
-    if not hasattr(os, "sched_getaffinity"):
-        return max((os.cpu_count() or 1) // devices, 1)
-    cores = sorted(os.sched_getaffinity(0))
-    share = max(len(cores) // devices, 1)
-    if devices > 1:
-        os.sched_setaffinity(0, cores[:share])
+    share = share_of_cores(devices)
+    if devices > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:share])
     return share
 
 

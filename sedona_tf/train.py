@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels
+from sedona_tf.kernels import choose_kernels, count_cpus
 from sedona_tf.plans import METHODS
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file, plan_names
@@ -65,7 +64,7 @@ def main() -> None:
     plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
     blocks = 1 if method == "backprop" else flags.FLAGS.blocks
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    processors = 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+    processors = count_cpus(devices)
     choose_kernels(processors)
     print("starting TensorFlow", flush=True)
     import tensorflow as tf

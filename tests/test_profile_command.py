@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from sedona_tf.plans import Costs, Decoupling, Plan
-from tests.search_runs import help_of
+from tests.search_runs import command, help_of
 
 RECIPE = ["--recipe", "digits", "--recipe.backbone.width=4"]
-
-
-def run(module: str, *arguments: str, cwd=None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", f"sedona_tf.{module}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("profile")
     arguments = [*RECIPE, "--blocks", "2,4,16", "--batch", "8", "--devices", "CPU:0,CPU:1"]
-    done = run("profile", *arguments, "--workdir", "out", "--cache", "parts.json", cwd=folder)
+    done = command("profile", *arguments, "--workdir", "out", "--cache", "parts.json", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -41,7 +34,7 @@ def test_tables_and_files(measured):
 
 def test_decode_refuses_costs_of_another_plan(measured):
     folder, _ = measured
-    done = run(
+    done = command(
         *("decode", "--plan", "fashion_mnist_resnet18", "--blocks", "4"),
         *("--costs", str(folder / "out" / "costs.json")),
     )
@@ -56,13 +49,13 @@ def test_costs_make_a_decoupling_that_trains(measured, tmp_path):
     Plan(costs.backbone, costs.units, costs.candidates, ((0.0, 0.0),) * 7, ((0.0,),) * 7).save(plan)
     output = tmp_path / "balanced.json"
     arguments = ["--plan", str(plan), "--blocks", "2", "--costs", str(folder / "out/costs.json")]
-    done = run("decode", *arguments, "--output", str(output), "--json")
+    done = command("decode", *arguments, "--output", str(output), "--json")
     assert done.returncode == 0, done.stderr
     described = json.loads(done.stdout)
     assert len(described["predicted_block_seconds"]) == 2
     assert list(Decoupling.load(output).cut_after) == described["cut_after"]
-    assert "predicted speed-up" in run("decode", *arguments).stdout
-    trained = run(
+    assert "predicted speed-up" in command("decode", *arguments).stdout
+    trained = command(
         *("train", *RECIPE, "--plan", str(output), "--blocks", "2", "--dry_run"), cwd=tmp_path
     )
     assert trained.returncode == 0, trained.stderr
@@ -80,7 +73,7 @@ def test_costs_make_a_decoupling_that_trains(measured, tmp_path):
 )
 def test_bad_input_is_one_line(arguments, words, tmp_path):
     (tmp_path / "broken.json").write_text("{}")
-    done = run("profile", *RECIPE, *arguments, "--workdir", "out", cwd=tmp_path)
+    done = command("profile", *RECIPE, *arguments, "--workdir", "out", cwd=tmp_path)
     assert done.returncode == 2
     assert words in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
@@ -95,6 +88,8 @@ def test_help_is_quick_and_loads_no_tensorflow():
 
 
 def test_balance_needs_costs():
-    done = run(*("decode", "--plan", "fashion_mnist_resnet18", "--blocks", "4", "--balance", "0.5"))
+    done = command(
+        *("decode", "--plan", "fashion_mnist_resnet18", "--blocks", "4", "--balance", "0.5")
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: balance and limits need costs")

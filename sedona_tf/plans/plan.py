@@ -79,6 +79,17 @@ class Plan:
         for name, value in tidy.items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def indifferent(cls, backbone: str, units: Units, candidates: Sequence[dict[str, Any]]) -> Plan:
+        """A plan to which every cut and every candidate is as good as any other.
+
+        Args:
+            backbone, units, candidates: see the class.
+        """
+        cuts = len(units) - 1
+        beta = ((0.0,) * len(candidates),) * cuts
+        return cls(backbone, units, tuple(candidates), ((0.0, 0.0),) * cuts, beta)
+
     @staticmethod
     def fingerprint(backbone: Any) -> Units:
         """Name and output shape, without the batch, of every unit of a `Backbone`."""

@@ -160,12 +160,4 @@ def _scores(path: str | None, backbone: Backbone) -> Plan:
         return Plan.load(path, backbone)
     if path is not None:
         raise UserError(f"'{path}' is a decoupling; its cuts are made. Profiling needs a plan.")
-    nets = [BASELINES["dgl"]]
-    cuts = len(backbone.units) - 1
-    return Plan(
-        backbone=backbone.name,
-        units=Plan.fingerprint(backbone),
-        candidates=tuple(nets),
-        alpha=((0.0, 0.0),) * cuts,
-        beta=((0.0,) * len(nets),) * cuts,
-    )
+    return Plan.indifferent(backbone.name, Plan.fingerprint(backbone), [BASELINES["dgl"]])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sedona_tf.plans.costs import Costs
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
+from sedona_tf.plans.simulator import end_to_end
 
 __all__ = ["aligned", "decoupling_rows", "decoupling_table", "predicted_table"]
 
@@ -49,7 +50,7 @@ def predicted_table(costs: Costs, decouplings: Sequence[Decoupling]) -> str:
     Raises:
         UserError: if the costs are of something else.
     """
-    alone = costs.block(1, costs.num_units).seconds
+    alone = end_to_end(costs).seconds
     rows = []
     for decoupling in decouplings:
         seconds = [block.seconds for block in costs.of(decoupling)]
