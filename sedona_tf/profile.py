@@ -62,13 +62,11 @@ def main() -> None:
     print("starting TensorFlow", flush=True)
     import tensorflow as tf
 
+    from sedona_tf.decoupled.placement import make_cpu_devices
     from sedona_tf.plans.simulator import Link
     from sedona_tf.profiling.run import profile
 
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * min(count, 64),
-    )
+    make_cpu_devices(count)
     bandwidth = flags.FLAGS.bandwidth
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
     gpus = tf.config.list_physical_devices("GPU")

@@ -67,17 +67,13 @@ def main() -> None:
     processors = count_cpus(devices)
     choose_kernels(processors)
     print("starting TensorFlow", flush=True)
-    import tensorflow as tf
-
     from sedona_tf.decoupled import connect, guarded
     from sedona_tf.decoupled.dry_run import dry_run
+    from sedona_tf.decoupled.placement import make_cpu_devices
     from sedona_tf.decoupled.run import run_training
     from sedona_tf.reporting.evaluation_table import evaluation_table
 
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * min(processors, 64),
-    )
+    make_cpu_devices(processors)
     settings = {
         "method": method,
         "plan": plan,

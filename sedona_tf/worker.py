@@ -6,7 +6,7 @@ Examples:
   python -m sedona_tf.worker --port 2222 --host 0.0.0.0      reachable under all of them
 
 Whoever reaches the port can run any code of TensorFlow here: there is no password and no
-encryption. See docs/devices.md before you use an address that others reach. Ctrl-C ends it.
+encryption. See docs/security.md before you use an address that others reach. Ctrl-C ends it.
 """
 
 from __future__ import annotations

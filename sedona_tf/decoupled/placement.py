@@ -13,8 +13,23 @@ import keras
 import tensorflow as tf
 
 from sedona_tf.errors import UserError
+from sedona_tf.plans.simulator import spread
 
-__all__ = ["assign_devices", "move"]
+__all__ = ["assign_devices", "make_cpu_devices", "move"]
+
+MOST = 64
+"""Logical CPU devices that are made at most; further names are then found not to exist."""
+
+
+def make_cpu_devices(count: int) -> None:
+    """Makes so many logical devices, `CPU:0` and so on, of this process' CPU.
+
+    Before TensorFlow is first used. `choose_kernels` shares out the cores among them.
+    """
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * min(count, MOST),
+    )
 
 
 def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
@@ -52,8 +67,7 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
             raise UserError(
                 f"device '{name}' does not exist. There are: {', '.join(sorted(known))}"
             )
-    used = min(len(devices), num_blocks)
-    return [devices[index * used // num_blocks] for index in range(num_blocks)]
+    return [devices[index] for index in spread(num_blocks, len(devices))]
 
 
 def _full(name: str) -> str:

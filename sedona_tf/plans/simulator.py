@@ -31,6 +31,7 @@ __all__ = [
     "predict_data_parallel",
     "recomputed",
     "simulate",
+    "spread",
 ]
 
 STEPS = 16
@@ -146,6 +147,17 @@ def simulate(
         tuple(each / (last - first) if last > first else 0.0 for each in busy),
         tuple(_peak(device, blocks, devices, tasks, pipelined) for device in used),
     )
+
+
+def spread(num_blocks: int, num_devices: int) -> list[int]:
+    """Each block's device, from 0: neighbours share one where there are fewer devices than blocks.
+
+    Example:
+        >>> spread(4, 2), spread(2, 4)
+        ([0, 0, 1, 1], [0, 1])
+    """
+    used = min(num_devices, num_blocks)
+    return [index * used // num_blocks for index in range(num_blocks)]
 
 
 def end_to_end(costs: Costs) -> PartCost:

@@ -15,6 +15,7 @@ from sedona_tf.plans.simulator import (
     predict_data_parallel,
     recomputed,
     simulate,
+    spread,
 )
 from sedona_tf.reporting.table import aligned
 
@@ -60,9 +61,8 @@ class FrontPoint:
 def _simulate(
     costs: Costs, blocks: Sequence[PartCost], num_devices: int, link: Link, barrier: bool
 ) -> Prediction:
-    used = min(num_devices, len(blocks))
-    devices = [index * used // len(blocks) for index in range(len(blocks))]
-    schedule = "pipelined" if used > 1 else "lockstep"
+    devices = spread(len(blocks), num_devices)
+    schedule = "pipelined" if devices[-1] > 0 else "lockstep"
     return simulate(blocks, costs.batch_size, schedule, devices, link, barrier)
 
 
