@@ -31,8 +31,10 @@ import subprocess
 import sys
 import time
 
+from sedona_tf.kernels import choose_kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same for all; unsafe with one thread
+choose_kernels()
 
 CONFIGURATIONS = {
     "end_to_end_1": {"blocks": 1, "cores": [0]},

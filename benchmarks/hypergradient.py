@@ -22,8 +22,10 @@ import platform
 import resource
 import time
 
+from sedona_tf.kernels import choose_kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as the search command does
+choose_kernels()
 
 import keras
 import numpy as np

@@ -18,8 +18,10 @@ import argparse
 import json
 import os
 
+from sedona_tf.kernels import choose_kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+choose_kernels()
 
 HOST_SIZE = 8
 LINKS = {

@@ -31,7 +31,7 @@ def run(
     """Parses the flags, runs a command and ends the process.
 
     What the user can put right ends in one line on stderr, `error: ...`, and exit code 2: a
-    `UserError`, a wrong flag, an `OSError` about a file, and whatever goes wrong while a recipe
+    `UserError`, a wrong flag, an `OSError` about a file, too little memory, and whatever goes wrong while a recipe
     (a flag of `ml_collections.config_flags`) is read. Anything else is a fault of the program
     and keeps its traceback. Ctrl-C gives 130; a command that handles signals itself raises
     `Interrupted`, whose line and exit code are used.
@@ -66,6 +66,12 @@ def run(
             raise
         where = f"'{error.filename}': " if error.filename is not None else ""
         _fail(f"{where}{error.strerror or error}")
+    except Exception as error:
+        tensorflow = sys.modules.get("tensorflow")
+        if not tensorflow or not isinstance(error, tensorflow.errors.ResourceExhaustedError):
+            raise
+        reason = error.message.splitlines()[0].rpartition("}} ")[2]
+        _fail(f"out of memory: {reason} A smaller batch or network may fit.")
     raise AssertionError("app.run ends the process")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from sedona_tf.kernels import choose_kernels
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # as the commands do, see sedona_tf/kernels.py
+choose_kernels()
 
 import gc
 from pathlib import Path
