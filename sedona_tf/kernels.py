@@ -17,7 +17,7 @@ def choose_kernels(devices: int = 1) -> None:
 
     TensorFlow's own allocator keeps freed memory and uses it again, as it does on GPUs. malloc
     gives large tensors back to the system at every step and has their pages cleared when it takes
-    them again, one thread at a time: slower by a sixth, and more memory lies about. The limit, all
+    them again, one thread at a time: slower by a tenth, and more memory lies about. The limit, all
     of the machine's memory, makes a model that is too large fail with a message.
 
     Args:
