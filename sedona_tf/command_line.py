@@ -31,9 +31,9 @@ def run(
     """Parses the flags, runs a command and ends the process.
 
     What the user can put right ends in one line on stderr, `error: ...`, and exit code 2: a
-    `UserError`, a wrong flag, an `OSError` about a file, too little memory, and whatever goes wrong while a recipe
-    (a flag of `ml_collections.config_flags`) is read. Anything else is a fault of the program
-    and keeps its traceback. Ctrl-C gives 130; a command that handles signals itself raises
+    `UserError`, a wrong flag, an `OSError` about a file, too little memory, and whatever goes
+    wrong while a recipe (a flag of `ml_collections.config_flags`) is read. Anything else is a
+    fault of the program and keeps its traceback. Ctrl-C gives 130; a command that handles signals itself raises
     `Interrupted`, whose line and exit code are used.
 
     Args:

@@ -10,6 +10,10 @@ of its output to the next block's device. What depends on what is the schedule's
 
 On CPUs a step begins when the one before has ended on all devices (`barrier`); accelerators queue
 work, so there it begins as soon as its inputs are there.
+
+Devices that are cores of one process share its threads, so an idle one helps (`helping`): of a
+backward pass elsewhere it takes what nothing waits for, the gradients of weights, which are half
+the work of a convolution's backward pass.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ __all__ = [
 STEPS = 16
 """Steps that a prediction is taken from; before and after them come four a block, since blocks
 below run ahead of those above."""
+HELPED = 1.6
+"""How fast a backward pass is with an idle core's help: convolutions, three quarters of it, go two
+ways; normalisation and activations do not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +98,10 @@ class _Task:
     after: list[int]
     takes: int = 0  # bytes from its start on
     frees: int = 0  # bytes at its end
+    splits: bool = False  # may be helped
     start: float = 0.0
     end: float = 0.0
+    speed: float = 1.0
 
 
 def simulate(
@@ -102,6 +111,7 @@ def simulate(
     devices: Sequence[int] | None = None,
     link: Link | Sequence[Link] = LOCAL,
     barrier: bool = True,
+    helping: bool = False,
 ) -> Prediction:
     """Simulates the training of K blocks on D devices.
 
@@ -111,7 +121,7 @@ def simulate(
         schedule: `"pipelined"` or `"lockstep"`; no matter for one block.
         devices: `(K,)` index of each block's device, from 0; None: one device a block.
         link: between neighbours that live on different devices; or `(K-1,)` links, one a cut.
-        barrier: see the module.
+        barrier, helping: see the module.
 
     Raises:
         UserError: for an unknown schedule, no blocks, or devices that do not fit.
@@ -127,7 +137,7 @@ def simulate(
         raise UserError(f"there must be a link for each of the {count - 1} cuts.")
     pipelined = schedule == "pipelined" and count > 1
     tasks, ends = _tasks(blocks, devices, links, pipelined, barrier)
-    _run(tasks)
+    _run(tasks, cores=max(devices) + 1 if helping else 0)
     finished = [max(tasks[index].end for index in step) for step in ends]
     begin = 4 * count
     first, last = finished[begin], finished[begin + STEPS]
@@ -243,49 +253,60 @@ def _tasks(
                 sent[step, k] = add(_Task(("link", k), seconds, after))
                 mine.append(sent[step, k])
             seconds = block.backward_s + block.update_s
-            learnt[step, k] = add(_Task(devices[k], seconds, [forward[step, k]], frees=size))
+            learnt[step, k] = add(
+                _Task(devices[k], seconds, [forward[step, k]], frees=size, splits=True)
+            )
             mine += [forward[step, k], learnt[step, k]]
         steps.append(mine)
     return tasks, steps
 
 
-def _run(tasks: list[_Task]) -> None:
-    """Gives every task its start and end."""
+def _run(tasks: list[_Task], cores: int) -> None:
+    """Gives every task its start and end; so many cores help one another, 0 for none."""
     waits = [len(set(task.after)) for task in tasks]
     follow: list[list[int]] = [[] for _ in tasks]
     for index, task in enumerate(tasks):
         for before in set(task.after):
             follow[before].append(index)
     queues: dict[object, list[tuple[float, int]]] = {}
-    idle: dict[object, bool] = {}
-    events: list[tuple[float, int]] = []
+    running: dict[object, int] = {}  # in the order of their starts
 
     def begin(resource: object, now: float) -> None:
-        if idle.get(resource, True) and queues[resource]:
+        if resource not in running and queues[resource]:
             _, index = heapq.heappop(queues[resource])
             tasks[index].start, tasks[index].end = now, now + tasks[index].seconds
-            idle[resource] = False
-            heapq.heappush(events, (tasks[index].end, index))
+            running[resource] = index
 
     def ready(index: int, now: float) -> object:
         heapq.heappush(queues.setdefault(tasks[index].resource, []), (now, index))
         return tasks[index].resource
 
-    for resource in {ready(index, 0.0): None for index, count in enumerate(waits) if not count}:
-        begin(resource, 0.0)
-    while events:
-        now = events[0][0]
-        touched: dict[object, None] = {}
-        while events and events[0][0] == now:
-            _, index = heapq.heappop(events)
-            idle[tasks[index].resource] = True
-            touched[tasks[index].resource] = None
+    def share_out(now: float) -> None:
+        computing = [tasks[index] for name, index in running.items() if isinstance(name, int)]
+        idle = cores - len(computing)
+        for task in computing:
+            speed = HELPED if task.splits and idle > 0 else 1.0
+            idle -= speed > 1.0
+            if speed != task.speed:
+                task.end = now + (task.end - now) * task.speed / speed
+                task.speed = speed
+
+    now = 0.0
+    touched = {ready(index, now): None for index, count in enumerate(waits) if not count}
+    while touched or running:
+        for resource in touched:
+            begin(resource, now)
+        share_out(now)
+        now = min(tasks[index].end for index in running.values())
+        ended = [(name, index) for name, index in running.items() if tasks[index].end == now]
+        touched = {}
+        for resource, index in ended:
+            del running[resource]
+            touched[resource] = None
             for other in follow[index]:
                 waits[other] -= 1
                 if not waits[other]:
                     touched[ready(other, now)] = None
-        for resource in touched:
-            begin(resource, now)
 
 
 def _peak(

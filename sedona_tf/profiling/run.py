@@ -82,7 +82,8 @@ def profile(
     costs.save(workdir / "costs.json")
     wanted = [number for number in blocks if number <= len(backbone.units)]
     barrier = not any(":GPU:" in name.upper() for name in distinct)
-    settings = (scores, costs, wanted, len(distinct), link, barrier)
+    helping = barrier and not any("/job:worker" in name for name in distinct)
+    settings = (scores, costs, wanted, len(distinct), link, barrier, helping)
     points = fronts(*settings)
     with atomic_write(workdir / "front.png") as file:
         draw_fronts(file, points, f"{backbone.name} on {len(distinct)} devices")

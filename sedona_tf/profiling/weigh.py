@@ -59,15 +59,26 @@ class FrontPoint:
 
 
 def _simulate(
-    costs: Costs, blocks: Sequence[PartCost], num_devices: int, link: Link, barrier: bool
+    costs: Costs,
+    blocks: Sequence[PartCost],
+    num_devices: int,
+    link: Link,
+    barrier: bool,
+    helping: bool,
 ) -> Prediction:
     devices = spread(len(blocks), num_devices)
     schedule = "pipelined" if devices[-1] > 0 else "lockstep"
-    return simulate(blocks, costs.batch_size, schedule, devices, link, barrier)
+    return simulate(blocks, costs.batch_size, schedule, devices, link, barrier, helping)
 
 
 def fronts(
-    plan: Plan, costs: Costs, blocks: Sequence[int], num_devices: int, link: Link, barrier: bool
+    plan: Plan,
+    costs: Costs,
+    blocks: Sequence[int],
+    num_devices: int,
+    link: Link,
+    barrier: bool,
+    helping: bool,
 ) -> list[FrontPoint]:
     """The front of every K; see `sedona_tf.plans.cost_aware.front`."""
     alone = end_to_end(costs).seconds
@@ -75,13 +86,19 @@ def fronts(
     for num_blocks in blocks:
         for choice in front(plan, costs, num_blocks):
             cut = costs.blocks(choice.cut_after, choice.candidates)
-            found = _simulate(costs, cut, num_devices, link, barrier)
+            found = _simulate(costs, cut, num_devices, link, barrier, helping)
             points.append(FrontPoint(num_blocks, choice, alone / found.step_s))
     return points
 
 
 def alternatives(
-    plan: Plan, costs: Costs, blocks: Sequence[int], num_devices: int, link: Link, barrier: bool
+    plan: Plan,
+    costs: Costs,
+    blocks: Sequence[int],
+    num_devices: int,
+    link: Link,
+    barrier: bool,
+    helping: bool,
 ) -> list[Alternative]:
     """Backpropagation, with recomputation, data parallel, and decoupled for every K.
 
@@ -93,7 +110,7 @@ def alternatives(
         blocks: the numbers of blocks K.
         num_devices: D, all alike; blocks share them where K is larger.
         link: between neighbouring devices.
-        barrier: see `sedona_tf.plans.simulator`.
+        barrier, helping: see `sedona_tf.plans.simulator`.
 
     Raises:
         UserError: if a K is out of range.
@@ -113,7 +130,7 @@ def alternatives(
         if balanced.cut_after != plain.cut_after:
             named[f"decoupled, K = {num_blocks}, balanced"] = balanced
         for name, decoupling in named.items():
-            prediction = _simulate(costs, costs.of(decoupling), num_devices, link, barrier)
+            prediction = _simulate(costs, costs.of(decoupling), num_devices, link, barrier, helping)
             found.append(Alternative(name, decoupling.cut_after, prediction, True))
     return found
 

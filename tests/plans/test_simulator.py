@@ -7,6 +7,7 @@ import pytest
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Costs, PartCost
 from sedona_tf.plans.simulator import (
+    HELPED,
     Link,
     end_to_end,
     predict_data_parallel,
@@ -71,6 +72,22 @@ def test_one_device_does_all_the_work(schedule):
     found = simulate(blocks, 8, schedule, devices=[0, 0, 0])
     assert found.step_s == pytest.approx(10.0)
     assert found.utilisation == pytest.approx((1.0,))
+
+
+def test_an_idle_core_helps_with_a_backward_pass():
+    slow, fast = block(1.0, 3.2, update_s=0.8), block(1.0, 1.0)
+    apart, helped = (simulate([slow, fast], 8, helping=helping) for helping in (False, True))
+    assert apart.step_s == pytest.approx(5.0)
+    # Alone from second 2 on, with 3 seconds of its backward pass and update to go.
+    assert helped.step_s == pytest.approx(2.0 + 3.0 / HELPED)
+    # The core that waits for the first forward pass helps nobody; the one that ends first does.
+    lockstep = simulate([slow, fast], 8, "lockstep", helping=True)
+    assert lockstep.step_s == pytest.approx(3.0 + 2.0 / HELPED)
+    assert simulate([slow], 8, helping=True).step_s == pytest.approx(5.0)  # its own core only
+    # One helper: for one of two until that has ended, then two for the other, who can use one.
+    three = simulate([slow, slow, fast], 8, helping=True)
+    first = 2.0 + 3.0 / HELPED
+    assert three.step_s == pytest.approx(first + (5.0 - first) / HELPED)
 
 
 def test_shared_devices_add_up():
