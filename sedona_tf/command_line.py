@@ -33,8 +33,8 @@ def run(
     What the user can put right ends in one line on stderr, `error: ...`, and exit code 2: a
     `UserError`, a wrong flag, an `OSError` about a file, too little memory, and whatever goes
     wrong while a recipe (a flag of `ml_collections.config_flags`) is read. Anything else is a
-    fault of the program and keeps its traceback. Ctrl-C gives 130; a command that handles signals itself raises
-    `Interrupted`, whose line and exit code are used.
+    fault of the program and keeps its traceback. Ctrl-C gives 130; a command that handles signals
+    itself raises `Interrupted`, whose line and exit code are used.
 
     Args:
         main: the command; reads `absl.flags.FLAGS` and returns an exit code or None for 0.

@@ -292,14 +292,13 @@ def _run(tasks: list[_Task], cores: int) -> None:
                 task.speed = speed
 
     now = 0.0
-    touched = {ready(index, now): None for index, count in enumerate(waits) if not count}
-    while touched or running:
-        for resource in touched:
-            begin(resource, now)
+    for resource in {ready(index, now): None for index, count in enumerate(waits) if not count}:
+        begin(resource, now)
+    while running:
         share_out(now)
         now = min(tasks[index].end for index in running.values())
         ended = [(name, index) for name, index in running.items() if tasks[index].end == now]
-        touched = {}
+        touched: dict[object, None] = {}
         for resource, index in ended:
             del running[resource]
             touched[resource] = None
@@ -307,6 +306,8 @@ def _run(tasks: list[_Task], cores: int) -> None:
                 waits[other] -= 1
                 if not waits[other]:
                     touched[ready(other, now)] = None
+        for resource in touched:
+            begin(resource, now)
 
 
 def _peak(
