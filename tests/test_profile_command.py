@@ -16,7 +16,9 @@ RECIPE = ["--recipe", "digits", "--recipe.backbone.width=4"]
 def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("profile")
     arguments = [*RECIPE, "--blocks", "2,4,16", "--batch", "8", "--devices", "CPU:0,CPU:1"]
-    done = command("profile", *arguments, "--workdir", "out", "--cache", "parts.json", cwd=folder)
+    done = command(
+        "profile", *arguments, "--workdir", "out", "--cache", "kept/parts.json", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -29,7 +31,7 @@ def test_tables_and_files(measured):
     costs = Costs.load(folder / "out" / "costs.json")
     assert (costs.backbone, costs.num_units, costs.batch_size) == ("resnet18", 8, 8)
     assert (folder / "out" / "front.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "parts.json").exists()
+    assert (folder / "kept" / "parts.json").exists()
 
 
 def test_decode_refuses_costs_of_another_plan(measured):

@@ -56,7 +56,7 @@ def profile(
         devices: as for `assign_devices`; taken to be all alike.
         batch_size: images; the recipe's if None.
         link: between neighbouring devices.
-        cache: file of measured parts; None: nothing is kept.
+        cache: file of measured parts, its folder made if need be; None: nothing is kept.
         words: of the device, for tables and the cache.
 
     Returns:
@@ -71,7 +71,8 @@ def profile(
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
     if batch_size < 1 or min(blocks) < 1:
         raise UserError("the batch and the numbers of blocks must be from 1.")
-    make_folder(workdir)
+    for folder in (workdir, Path(cache or workdir).parent):  # before minutes of measuring
+        make_folder(folder)
     print(f"building {recipe.backbone.name}", flush=True)
     backbone = build_backbone(recipe, shape, classes)
     scores = _scores(plan, backbone)
