@@ -25,7 +25,10 @@ def step_of(model: DecoupledModel) -> Callable:
 
 
 def assert_no_gradient_passes_a_cut(model: DecoupledModel, images: tf.Tensor) -> None:
-    """A block's logits depend on its own units' weights and on no others'."""
+    """A block's logits depend on its own units' weights and on no others'.
+
+    Changes the moving statistics.
+    """
     sources = [
         [v.value for unit in b.units for v in unit.trainable_variables] for b in model.blocks
     ]
@@ -48,9 +51,12 @@ def assert_learns_from_below_only(
     parts = [part for block in model.blocks for part in block.parts]
     optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
 
-    def learnt(factor: float) -> list[list[np.ndarray]]:
+    def restart() -> None:
         for variable, value in zip(state, start, strict=True):
             variable.assign(value)
+
+    def learnt(factor: float) -> list[list[np.ndarray]]:
+        restart()
         for variable in model.blocks[index].trainable_variables:
             variable.assign(factor * variable)
         before = [values(part.trainable_variables) for part in parts]
@@ -66,8 +72,7 @@ def assert_learns_from_below_only(
     first, second = learnt(1.0), learnt(1.5)
     for mine, theirs in zip(first[:index], second[:index], strict=True):
         assert_equal(mine, theirs)
-    for variable, value in zip(state, start, strict=True):
-        variable.assign(value)
+    restart()
 
 
 def assert_pipelined_is_lockstep_delayed(

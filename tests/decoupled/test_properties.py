@@ -29,7 +29,7 @@ CANDIDATES = [
 UNITS = {f"resnet{depth}": sum(stages) for depth, (stages, _) in resnet.STAGES.items()} | {
     f"vgg{depth}": sum(stages) for depth, stages in vgg.STAGES.items()
 }
-QUICK = [("resnet18", 4), ("vgg11", 3), ("resnet50", 2)]
+QUICK = [("resnet18", 4), ("vgg11", 3)]
 WIDE = [
     *(
         (name, num_blocks)
@@ -105,7 +105,6 @@ def test_any_plan(tmp_path: Path, name: str, num_blocks: int):
 
     lockstep, pipelined = make("lockstep"), make("pipelined")
     assert_cut_as_the_plan_says(lockstep, plan, num_blocks)
-    assert_no_gradient_passes_a_cut(lockstep, batches[0][0])
     step = step_of(lockstep)
     assert_learns_from_below_only(lockstep, step, batches[0], int(rng.integers(num_blocks)))
     assert_pipelined_is_lockstep_delayed(lockstep, step, pipelined, batches)
