@@ -114,3 +114,4 @@ def test_any_plan(tmp_path: Path, name: str, num_blocks: int):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.decoupling == trained.decoupling and loaded.schedule == trained.schedule
     np.testing.assert_array_equal(loaded.predict_on_batch(images), trained.predict_on_batch(images))
+    assert_no_gradient_passes_a_cut(loaded, images)
