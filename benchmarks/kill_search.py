@@ -1,6 +1,6 @@
-"""Kills searches with SIGKILL at random moments and resumes them, over and over.
+"""Kills searches at random moments and inside writes, and resumes them, over and over.
 
-Usage: python benchmarks/kill_search.py [--kills 20] [--seed 0] [--keep FOLDER]
+Usage: python benchmarks/kill_search.py [--kills 20] [--inside 20] [--signals 0] [--seed 0]
 
 See killing.py for how; alpha and beta of every search must be those of an undisturbed one bit for
 bit. Prints one JSON object. Exit code 1 if anything differs or a resumed search fails. The

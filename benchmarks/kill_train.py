@@ -1,6 +1,6 @@
-"""Kills training runs with SIGKILL at random moments and resumes them, over and over.
+"""Kills training runs at random moments and inside writes, and resumes them, over and over.
 
-Usage: python benchmarks/kill_train.py [--kills 20] [--seed 0] [--keep FOLDER]
+Usage: python benchmarks/kill_train.py [--kills 20] [--inside 20] [--signals 0] [--seed 0]
 
 See killing.py for how; all of the last checkpoint of every run (weights, moving statistics,
 optimizers, buffers, metrics, and the history but for times) must be that of an undisturbed one bit

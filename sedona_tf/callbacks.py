@@ -95,7 +95,11 @@ class Progress(StepCallback):
 
 
 class Checkpoint(StepCallback):
-    """Saves the run every few steps, and before it stops at a signal."""
+    """Saves the run every few steps, and before it stops at a signal.
+
+    The first step of a phase is traced, for minutes perhaps, and until it is done there is nothing
+    to save: a signal then stops the run at once.
+    """
 
     def __init__(
         self,
@@ -109,7 +113,11 @@ class Checkpoint(StepCallback):
         super().__init__(phase, start)
         self.every, self.store, self.capture, self.request = every, store, capture, request
 
+    def on_train_begin(self, logs=None) -> None:
+        self.request.waits = False
+
     def on_train_batch_end(self, batch, logs=None) -> None:
+        self.request.waits = True
         step = self.step(batch)
         if step % self.every == 0 or self.request.signal is not None:
             self.save(step)

@@ -23,6 +23,7 @@ class StopRequest:
 
     Attributes:
         signal: number of the signal that came, or None.
+        waits: whether one is only noted; may be set inside `deferred`, where it starts true.
 
     Example:
         >>> import os, signal
@@ -34,7 +35,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self._deferred = False
+        self.waits = False
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -56,11 +57,11 @@ class StopRequest:
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Signals only set `signal` in here."""
-        self._deferred = True
+        self.waits = True
         try:
             yield
         finally:
-            self._deferred = False
+            self.waits = False
 
     def stop(self, message: str) -> None:
         """Raises `Interrupted` with a message if a signal has come."""
@@ -70,5 +71,5 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
         self.signal = number
-        if again or not self._deferred:
+        if again or not self.waits:
             self.stop(f"stopped by {signal.Signals(number).name}")

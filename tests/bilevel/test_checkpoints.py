@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tripwire import Tripwire
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.arrays import read_arrays, write_arrays
@@ -18,6 +20,7 @@ from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
+from sedona_tf.files import remove_partial
 
 ARRAYS = {
     "weights": np.linspace(0, 1, 50, dtype="float32"),
@@ -192,6 +195,56 @@ def test_failed_write_leaves_all_as_it_was(tmp_path):
                 run.steps(2, 2)
         assert [names(tmp_path / folder) for folder in ("checkpoints", "snapshots")] == before
         assert Run(tmp_path).store.read()[0] == ("search", 1)
+
+
+def killed(folder: Path, number: int) -> bool:
+    """Goes from step 2 to step 4 in a process that dies in its n-th operation on a file."""
+    run = Run(folder)
+    run.store.read()
+    child = os.fork()
+    if child == 0:
+        try:
+            Tripwire(folder, number=number)
+            run.steps(3, 4)
+            run.save(4)
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def test_killed_inside_any_operation_goes_on_alike(tmp_path, capsys):
+    """SIGKILL in each operation on a file from one checkpoint to the next, in one after another.
+
+    What a resumed run reads is all of step 2 or all of step 4, never a step back, and going on
+    from there ends in the files of an undisturbed run.
+    """
+
+    def begin(name: str) -> Path:
+        run = Run(tmp_path / name).fill()
+        run.steps(1, 2)
+        run.save(2)
+        return tmp_path / name
+
+    undisturbed, found, number = begin("undisturbed"), [], 1
+    assert not killed(undisturbed, number=0)
+    while killed(folder := begin(f"killed_{number}"), number):
+        for inner in ("snapshots", "checkpoints"):
+            remove_partial(folder / inner)
+        run = Run(folder)
+        (_, step), arrays = run.store.read()
+        weights = {2: [0, 10, 20], 4: [30, 40, 20]}[step]
+        assert np.all(arrays["alpha"] == step)
+        assert [run.pool.load(slot)["weights"][0] for slot in range(3)] == weights
+        found.append(step)
+        run.steps(step + 1, 4)
+        run.save(4)
+        for inner in ("snapshots", "checkpoints"):
+            assert names(folder / inner) == names(undisturbed / inner)
+            for path in (undisturbed / inner).iterdir():
+                assert same(read_arrays(folder / inner / path.name), read_arrays(path))
+        number += 1
+    assert set(found) == {2, 4} and found == sorted(found)
+    assert capsys.readouterr().err == ""
 
 
 def tiny_model(depths=(1, 2)) -> SearchModel:

@@ -73,7 +73,7 @@ def test_equals_finite_differences(float64, steps):
 
 
 def test_is_independent_of_looping(float64):
-    problem = Problem(3)
+    problem = Problem(2)
     looped, unrolled = problem.solve(), problem.solve(unrolled=True)
     np.testing.assert_allclose(looped.cut_probability, unrolled.cut_probability, rtol=1e-11)
     np.testing.assert_allclose(looped.mixture, unrolled.mixture, rtol=1e-11)

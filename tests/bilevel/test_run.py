@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
-from sedona_tf.bilevel.run import architecture_optimizer
+from sedona_tf.bilevel.run import architecture_optimizer, run_search
+from sedona_tf.errors import UserError
 from sedona_tf.recipe import paper
+
+ROOT = Path(__file__).parents[2]
 
 
 def moves(clip_norm: float, sizes: list[float]) -> list[float]:
@@ -29,3 +35,24 @@ def test_one_outlier_does_not_stop_the_search():
     np.testing.assert_allclose(moves(0.01, outlier), moves(0.01, usual), rtol=1e-5)
     assert moves(0.01, usual)[-1] == pytest.approx(0.01, rel=1e-3)  # the learning rate
     assert moves(10.0, outlier)[-1] < 0.1 * moves(10.0, usual)[-1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("backbone.name", "resnet19", "Did you mean 'resnet18'"),
+        ("backbone.max_units", 3, "max_units"),
+        ("search.batch_size", 100_000, "batch"),
+        ("search.inner_steps", 0, "inner_steps"),
+        ("search.snapshots", 0, "snapshots"),
+        ("search.learning_rate", 0.0, "learning_rate"),
+    ],
+)
+def test_refuses_settings(field, value, message, tmp_path):
+    config = runpy.run_path(str(ROOT / "recipes/digits.py"))["get_config"]("smoke")
+    config.deterministic = False  # could not be switched off for the tests that follow
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=message) as error:
+        run_search(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]

@@ -31,10 +31,10 @@ def recipe(name: str, variant: str = ""):
         ("fashion_mnist_resnet18", ""),
         ("cifar10", "smoke"),
         ("tiny_imagenet", "smoke"),
-        ("imagenet", ""),  # ResNet-50, 224 x 224 pixels
+        ("imagenet", "smoke"),
         *(pytest.param(name, "smoke", marks=SLOW) for name in ("digits", "fashion_mnist")),
         pytest.param("fashion_mnist_resnet18", "smoke", marks=SLOW),
-        pytest.param("imagenet", "smoke", marks=SLOW),
+        pytest.param("imagenet", "", marks=SLOW),  # ResNet-50, 224 x 224 pixels
         *(pytest.param(name, "", marks=SLOW) for name in ("cifar10", "tiny_imagenet")),
     ],
 )

@@ -1,4 +1,4 @@
-"""DecoupledModel: isolation, schedules, equality with plain Keras, saving."""
+"""DecoupledModel under `fit`: equality with plain Keras, devices, saving, what is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from model_checks import assert_equal, values
 
 from sedona_tf import backbones, decouple, plans
 from sedona_tf.auxiliary import CrossEntropy
@@ -16,59 +17,19 @@ from sedona_tf.errors import UserError
 SEPARABLE = {"kind": "separable", "depth": 1}
 
 
-def data(count: int = 70, size: int = 8):
+def data(count: int = 70):
     rng = np.random.default_rng(0)
-    images = rng.standard_normal((count, size, size, 1)).astype("float32")
+    images = rng.standard_normal((count, 8, 8, 1)).astype("float32")
     return images, rng.integers(0, 10, count)
 
 
-def make(num_blocks: int, name: str = "resnet18", size: int = 8, auxiliary=None, **kwargs):
+def make(num_blocks: int, **kwargs):
     keras.utils.set_random_seed(1)
-    backbone = backbones.build(name, (size, size, 1), 10, width=4)
-    model = decouple(
-        backbone, plans.uniform(backbone, num_blocks, auxiliary or SEPARABLE), **kwargs
-    )
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    model = decouple(backbone, plans.uniform(backbone, num_blocks, SEPARABLE), **kwargs)
     rate = keras.optimizers.schedules.CosineDecay(0.05, 20)
     model.compile(keras.optimizers.SGD(rate, momentum=0.9), metrics=["accuracy"])
     return model
-
-
-def values(variables):
-    return [variable.numpy() for variable in variables]
-
-
-def assert_equal(first, second):
-    for mine, theirs in zip(first, second, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-
-
-@pytest.mark.parametrize("name, size", [("resnet18", 8), ("vgg11", 32)])  # vgg has dropout
-@pytest.mark.parametrize("num_blocks", [2, 4])
-def test_pipelined_is_lockstep_delayed(num_blocks, name, size):
-    """Bit for bit: after t steps block k has the weights that it has after t - k in lockstep."""
-    images, labels = data(20, size)
-    batches = [(images[i : i + 4], labels[i : i + 4]) for i in range(0, 20, 4)]
-
-    def step(model):
-        return tf.function(model.train_step, autograph=False, reduce_retracing=True)
-
-    lockstep = make(num_blocks, name, size, schedule="lockstep")
-    history = [[values(block.variables) for block in lockstep.blocks]]
-    run = step(lockstep)
-    for batch in batches:
-        run(tuple(map(tf.constant, batch)))
-        history.append([values(block.variables) for block in lockstep.blocks])
-
-    pipelined = make(num_blocks, name, size, schedule="pipelined")
-    run = step(pipelined)
-    for done, batch in enumerate(batches, 1):
-        run(tuple(map(tf.constant, batch)))
-        for delay, block in enumerate(pipelined.blocks):
-            assert_equal(values(block.variables), history[max(done - delay, 0)][delay])
-    pipelined.drain()
-    assert_equal(values(pipelined.variables), values(lockstep.variables))
-    assert_equal(values(pipelined.optimizer.variables), values(lockstep.optimizer.variables))
-    assert not any(buffer.full.numpy() for buffer in pipelined.buffers)
 
 
 def test_fit_with_ragged_batches_and_validation_ends_alike():
@@ -114,21 +75,6 @@ def test_one_block_is_plain_keras_bit_for_bit():
         histories.append(fit.history)
     assert histories[0] == histories[1]
     assert_equal(values(model.variables), values(plain.variables))
-
-
-@pytest.mark.parametrize("auxiliary", [SEPARABLE, {"kind": "mlp_sr"}, {"kind": "predsim"}], ids=str)
-def test_no_gradient_passes_a_cut(auxiliary):
-    model = make(3, auxiliary=auxiliary)
-    images, _ = data(4)
-    for index in range(len(model.blocks)):
-        with tf.GradientTape(persistent=True) as tape:
-            logits = model.block_logits(tf.constant(images), training=True)[index]
-        for other, below in enumerate(model.blocks):
-            sources = [
-                variable.value for unit in below.units for variable in unit.trainable_variables
-            ]
-            gradients = tape.gradient(logits, sources)
-            assert all((g is None) == (other != index) for g in gradients)
 
 
 def test_a_step_is_each_blocks_own_gradient(float64):

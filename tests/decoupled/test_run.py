@@ -121,18 +121,19 @@ def test_load_run_in_half_precision(tmp_path):
 
 
 def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_path):
-    """The buffer held a batch then; weights would be off by whole updates, not by 1e-5."""
+    """The buffer held a batch then; weights would be off by whole updates, not by 1e-5.
+
+    Stopped in the very first step before, which leaves nothing to go on from.
+    """
     config = recipe()
+    again = {"method": "dgl", "num_blocks": 2, "devices": "CPU:0"}
+    with pytest.raises(Interrupted, match="stopped by SIGTERM"):
+        run_training(config, tmp_path, **again, extra_callbacks=[Keep(stop=0)])
+    assert not list((tmp_path / "checkpoints").iterdir())
+    again["resume"] = True
     with pytest.raises(Interrupted, match="saved at training step 10;"):
-        run_training(
-            config,
-            tmp_path,
-            method="dgl",
-            num_blocks=2,
-            devices="CPU:0",
-            extra_callbacks=[Keep(stop=9)],
-        )
-    run_training(config, tmp_path, method="dgl", num_blocks=2, devices="CPU:0", resume=True)
+        run_training(config, tmp_path, **again, extra_callbacks=[Keep(stop=9)])
+    run_training(config, tmp_path, **again)
     (state, history), (expected, expected_history) = map(last_state, (tmp_path, finished))
     assert state.keys() == expected.keys()
     for name, value in expected.items():
