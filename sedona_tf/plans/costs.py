@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +14,9 @@ from sedona_tf.plans import document
 from sedona_tf.plans.fields import Units, candidate_options, unit_shapes
 
 __all__ = ["Costs", "PartCost", "total"]
+
+MOST = 1e300
+"""Of any figure of a part, so that sums stay finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class PartCost:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole = field.type == "int"
-            if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value < math.inf:
+            if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= MOST:
                 raise ValueError(f"{field.name} must be a finite number from 0.")
 
     @property
