@@ -260,7 +260,7 @@ def _tuning(folder: Path) -> list[Kind]:
     def read_state() -> str:
         oracle = _runner(state).oracle
         content = oracle.get_state()
-        content["tried_so_far"].sort()
+        content["tried_so_far"].sort(key=repr)
         return json.dumps([content, *(trial.get_state() for trial in oracle.trials.values())])
 
     trials = folder / "trials.json"

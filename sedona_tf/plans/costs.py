@@ -50,6 +50,18 @@ class PartCost:
             if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= MOST:
                 raise ValueError(f"{field.name} must be a finite number from 0.")
 
+    @classmethod
+    def from_dict(cls, data: Any) -> PartCost:
+        """Reads what `dataclasses.asdict` made.
+
+        Raises:
+            ValueError: if it is anything else.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(data, dict) or data.keys() != names:
+            raise ValueError(f"a part's cost must be an object of {', '.join(sorted(names))}.")
+        return cls(**data)
+
     @property
     def seconds(self) -> float:
         """Of a training step."""
@@ -215,13 +227,4 @@ def _rows(value: Any, count: int) -> list:
 def _parts(name: str, value: Any, count: int) -> tuple[PartCost, ...]:
     if not isinstance(value, list | tuple) or len(value) != count:
         raise ValueError(f"{name} must have {count} entries.")
-    parts = []
-    for each in value:
-        if isinstance(each, dict):
-            if each.keys() != {field.name for field in dataclasses.fields(PartCost)}:
-                raise ValueError(f"{name} must hold objects with the fields of a part's cost.")
-            each = PartCost(**each)
-        if not isinstance(each, PartCost):
-            raise ValueError(f"{name} must hold parts' costs.")
-        parts.append(each)
-    return tuple(parts)
+    return tuple(each if isinstance(each, PartCost) else PartCost.from_dict(each) for each in value)

@@ -109,7 +109,7 @@ class DecouplingTuner(keras_tuner.Tuner):
             trials = map(Trial.from_state, content["trials"])
             self.oracle.trials = {trial.trial_id: trial for trial in trials}
             self.oracle.set_state(content["oracle"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # keras-tuner's have many types
             raise UserError(f"{KIND} '{path}' is damaged: {first_line(error)}") from error
 
     def pre_create_trial(self) -> None:
