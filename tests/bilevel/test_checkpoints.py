@@ -108,7 +108,7 @@ def test_any_bits_under_a_right_checksum_are_read_or_refused(tmp_path):
     write_arrays(path, ARRAYS)
     data = path.read_bytes()[:-32]
     refused = 0
-    for bit in rng.sample(range(8 * len(data)), 1500):
+    for bit in rng.sample(range(8 * len(data)), 400):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << (bit % 8)
         path.write_bytes(bytes(flipped) + hashlib.sha256(flipped).digest())
@@ -117,7 +117,7 @@ def test_any_bits_under_a_right_checksum_are_read_or_refused(tmp_path):
         except UserError as error:
             assert str(path) in str(error) and "\n" not in str(error)
             refused += 1
-    assert refused > 500
+    assert refused > 100
 
 
 @pytest.mark.parametrize("head", [b"[]", b"3", b"{}", b'{"phase": "search", "step": 1}', b"{"])
