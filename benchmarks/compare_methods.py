@@ -24,6 +24,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sedona_tf.plans import document
+from sedona_tf.reporting.metrics import FIELDS, KIND
+
 HERE = Path(__file__).parent
 ORDER = ["backprop", "predsim", "dgl", "sedona"]
 
@@ -53,7 +56,7 @@ def train(
         cores.put(core)
     if done.returncode:
         raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
-    metrics = json.loads((workdir / "metrics.json").read_text())
+    metrics = document.unpack(workdir / "metrics.json", FIELDS, KIND)
     metrics["command"] = " ".join(["python", *command[1:]])
     target.write_text(json.dumps(metrics, indent=1) + "\n")
     shutil.rmtree(workdir)

@@ -30,6 +30,9 @@ import sys
 import time
 from pathlib import Path
 
+from sedona_tf.plans import document
+from sedona_tf.reporting.metrics import FIELDS, KIND
+
 HERE = Path(__file__).parent
 ORDER = ["sedona", "random"]
 FILES = {"sedona": "plan.json", "random": "decoupling.json"}
@@ -100,7 +103,7 @@ def train(arguments, results: Path, runs: Path, source: str, seed: int) -> None:
         f"--plan={os.path.relpath(results / FILES[source])}",
         f"--blocks={arguments.blocks}",
     )
-    metrics = json.loads((workdir / "metrics.json").read_text())
+    metrics = document.unpack(workdir / "metrics.json", FIELDS, KIND)
     write(target, {**metrics, "source": source, "command": " ".join(ran)})
     shutil.rmtree(workdir)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
 
 __all__ = ["Arrays", "read_arrays", "write_arrays"]
@@ -48,15 +48,24 @@ def read_arrays(path: Path) -> Arrays:
     """Reads what `write_arrays` wrote; never runs code from the file.
 
     Raises:
-        UserError: if the file is missing, truncated or differs in any bit from what was written.
+        UserError: if the file is missing, truncated, differs in any bit from what was written, or
+            holds something else under a right checksum, such as a pickle.
     """
     try:
         data = path.read_bytes()
-        if hashlib.sha256(memoryview(data)[:-DIGEST]).digest() != data[-DIGEST:]:
-            raise UserError(f"{path} is damaged: its checksum does not match.")
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if hashlib.sha256(memoryview(data)[:-DIGEST]).digest() != data[-DIGEST:]:
+        raise UserError(f"{path} is damaged: its checksum does not match.")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return {name.removesuffix(".npy"): _array(archive, name) for name in archive.namelist()}
+    except Exception as error:  # those of zipfile and NumPy have many types
+        raise UserError(f"{path} is not a file of arrays: {first_line(error)}.") from error
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)

@@ -83,17 +83,18 @@ class CheckpointStore:
             try:
                 arrays = read_arrays(path)
                 head = json.loads(arrays.pop("position").tobytes())
+                position, files = Position(head["phase"], head["step"]), head["files"]
                 if self.pool:
-                    self.pool.check(head["files"])
+                    self.pool.check(files)
             except UserError as error:
                 if found is None:
                     problems.append(str(error))
                 continue
-            except (KeyError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise UserError(f"{path} is not a checkpoint of such a run.") from error
-            complete[path] = head["files"]
+            complete[path] = files
             if found is None:
-                found = Position(head["phase"], head["step"]), arrays
+                found = position, arrays
         if found is None and problems:
             raise UserError(f"no checkpoint can be used: {' '.join(problems)}")
         if found is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["Interrupted", "UserError", "unknown_name"]
+__all__ = ["Interrupted", "UserError", "first_line", "unknown_name"]
 
 
 class UserError(ValueError):
@@ -26,6 +26,16 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.code = 128 + signal
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that follow; its type if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("too long\\nby far")), first_line(KeyError())
+        ('too long', 'KeyError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def unknown_name(kind: str, name: str, allowed: Sequence[str]) -> str:

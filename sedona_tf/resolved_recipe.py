@@ -8,13 +8,15 @@ from typing import Any
 
 import ml_collections
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
+from sedona_tf.plans import document
 from sedona_tf.recipe import check_search, check_train, paper
 
 __all__ = ["read_recipe", "require_same_recipe", "write_recipe"]
 
 NAME = "recipe.json"
+KIND = "recipe"
 
 DECISIVE = {
     "search": ("search.",),
@@ -34,9 +36,17 @@ FREE = {
 
 
 def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict) -> None:
-    """Writes `recipe.json`, which makes the folder a run's."""
+    """Writes `recipe.json`, which makes the folder a run's.
+
+    Raises:
+        UserError: if it cannot be written, or a number of the recipe is not finite.
+    """
+    try:
+        data = document.pack({KIND: json.loads(recipe.to_json())}, KIND)
+    except ValueError as error:
+        raise UserError(f"the recipe cannot be kept: {first_line(error)}") from error
     with atomic_write(workdir / NAME) as file:
-        file.write(recipe.to_json(indent=2).encode())
+        file.write(data)
 
 
 def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
@@ -50,21 +60,24 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
         UserError: if the folder holds no run, or the file is damaged.
     """
     path = workdir / NAME
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{workdir} does not hold a run: {error.strerror or error}.") from error
+    if not path.exists():
+        raise UserError(f"{workdir} does not hold a run: it has no {NAME}.")
+    content = document.unpack(path, {KIND}, KIND)[KIND]
     recipe = paper()
     try:
+        if not isinstance(content, dict):
+            raise ValueError("it must be an object.")
         with recipe.unlocked():
-            recipe.update(json.loads(text))
+            recipe.update(content)
+        kept = {field for field, value in _flat(recipe).items() if value is not None}
+        if lost := _flat(paper()).keys() - kept:
+            raise ValueError(f"{min(lost)} has no value.")
         if purpose == "search":
             check_search(recipe.search)
         else:
             check_train(recipe.train)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} is damaged: {reason}") from error
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise UserError(f"{KIND} '{path}': {first_line(error)}") from error
     return recipe
 
 

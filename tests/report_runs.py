@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html.parser
-import json
 from pathlib import Path
 
 import numpy as np
 
 from sedona_tf.plans import Plan
 from sedona_tf.reporting.history import save_history
+from sedona_tf.reporting.metrics import save_metrics
 
 NETS = [{"kind": "separable", "depth": depth} for depth in (1, 2, 3, 4)]
 RESNET152 = [
@@ -72,6 +72,7 @@ def a_training(num_blocks: int = 4, num_units: int = 8, **changes) -> dict:
     metrics = {
         "method": "sedona",
         "num_blocks": num_blocks,
+        "backbone": {"name": decoupling.backbone, "width": 4},
         "units": [[name, list(shape)] for name, shape in plan.units],
         "seed": 0,
         "epochs": 3,
@@ -90,7 +91,7 @@ def a_training(num_blocks: int = 4, num_units: int = 8, **changes) -> dict:
 def training_folder(folder: Path, metrics: dict) -> Path:
     """Writes the metrics and a history of three epochs."""
     folder.mkdir(parents=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    save_metrics(folder / "metrics.json", metrics)
     columns: dict[str, list] = {
         "step": [10, 20, 30],
         "epoch": [1, 2, 3],

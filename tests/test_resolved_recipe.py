@@ -6,6 +6,7 @@ import pytest
 
 from sedona_tf import recipe
 from sedona_tf.errors import UserError
+from sedona_tf.plans import document
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 
 
@@ -49,13 +50,38 @@ def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, mess
             require_same_recipe(tmp_path, now, section)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"search": 3}', '{"search": {"steps": 0}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", recipe.paper().to_json()])
 def test_a_damaged_file_is_named(text, tmp_path):
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=r"recipe '.*recipe\.json' is not") as error:
         read_recipe(tmp_path, "search")
     assert "\n" not in str(error.value)
-    assert "recipe.json is damaged" in str(error.value) or "search.steps" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "must be an object"),
+        ({"search": 3}, "'int' object"),
+        ({"search": {"steps": 0}}, "search.steps must be at least 1"),
+        ({"search": {"steps": "many"}}, "steps"),
+        ({"seed": None}, "seed has no value"),
+        ({"data": None}, "'NoneType' object"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_under_a_right_checksum(content, words, tmp_path):
+    (tmp_path / "recipe.json").write_bytes(document.pack({"recipe": content}, "recipe"))
+    with pytest.raises(UserError, match=rf"recipe\.json': .*{words}") as error:
+        read_recipe(tmp_path, "search")
+    assert "\n" not in str(error.value)
+
+
+def test_a_number_that_no_file_can_hold_is_refused(tmp_path):
+    config = recipe.paper()
+    config.train.learning_rate = float("inf")
+    with pytest.raises(UserError, match="the recipe cannot be kept: .*not JSON compliant"):
+        write_recipe(tmp_path, config)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -16,7 +16,7 @@ def test_writes_what_it_promises(finished):
         assert (workdir / name).stat().st_size > 0
     assert (workdir / "report.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "logs").rglob("events.out.tfevents.*"))
-    assert json.loads((workdir / "recipe.json").read_text())["search"]["steps"] == 6
+    assert json.loads((workdir / "recipe.json").read_text())["recipe"]["search"]["steps"] == 6
     names = [path.name for path in sorted((workdir / "checkpoints").iterdir())]
     assert names == ["search-00000004.npz", "search-00000006.npz"]
     alpha, _ = scores(workdir)

@@ -3,49 +3,58 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
+import re
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 
 __all__ = ["read_folder", "read_idx"]
 
 _PREFIXES = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
+_MOST_DIMENSIONS = 32  # of a NumPy array
+_SUMS = "SHA256SUMS"
 
 
-def read_idx(path: str | Path) -> np.ndarray:
+def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
     """Reads one IDX file of unsigned bytes; a name ending in `.gz` is decompressed.
 
     Args:
         path: of the file: two zero bytes, the type code, the rank, a big-endian uint32 per
             dimension, then the values.
+        sha256: of the file as it lies there, compressed or not, in hexadecimal; None: not checked.
+            The format itself has no checksum, but gzip has.
 
     Returns:
         uint8 array of the shape that the header gives.
 
     Raises:
-        UserError: the file cannot be read or decompressed, is not IDX of unsigned bytes, or is
-            shorter or longer than its header says.
+        UserError: the file cannot be read or decompressed, has another checksum, is not IDX of
+            unsigned bytes, or is shorter or longer than its header says.
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read()
+        content = path.read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise UserError(f"{path} is damaged: its checksum is not that of {_SUMS}.")
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
     except FileNotFoundError as error:
         raise UserError(f"no file {path}.") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {' '.join(str(error).split())}.") from error
+        raise UserError(f"cannot read {path}: {first_line(error)}.") from error
     if len(content) < 4 or content[:2] != b"\0\0":
         raise UserError(f"{path} is not an IDX file: starts with {content[:4].hex() or 'nothing'}.")
     kind, rank = content[2], content[3]
     if kind != _UNSIGNED_BYTE:
         raise UserError(f"{path} holds IDX type 0x{kind:02x}. Allowed: 0x08 (unsigned bytes).")
     start = 4 + 4 * rank
-    if rank == 0 or len(content) < start:
+    if not 0 < rank <= _MOST_DIMENSIONS or len(content) < start:
         raise UserError(f"{path} has a truncated header: {len(content)} bytes, rank {rank}.")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", rank, offset=4))
     if len(content) - start != math.prod(shape):
@@ -61,7 +70,9 @@ def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
 
     Args:
         data_dir: folder with `train-images-idx3-ubyte[.gz]`, `train-labels-idx1-ubyte[.gz]` and
-            the same two with `t10k`; the plain file wins where both are there.
+            the same two with `t10k`; the plain file wins where both are there. If it also has
+            `SHA256SUMS`, as `sha256sum *-ubyte* > SHA256SUMS` writes it, every file that is read
+            must be listed there and agree: a flipped bit in a plain file shows in no other way.
         split: `train` or `test`.
 
     Returns:
@@ -69,22 +80,40 @@ def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
         largest label of the training file, whatever the split.
 
     Raises:
-        UserError: the folder or a file is missing, or a file is damaged or of the wrong rank.
+        UserError: the folder or a file is missing, or a file is damaged, not listed in
+            `SHA256SUMS` or of the wrong rank.
     """
     folder = Path(data_dir)
     if not str(data_dir) or not folder.is_dir():
         raise UserError(f"data 'idx' needs data_dir, a folder. Received: '{data_dir}'.")
-    images = _read_part(folder, _PREFIXES[split], "images", 3)
-    labels = _read_part(folder, _PREFIXES[split], "labels", 1)
-    training = labels if split == "train" else _read_part(folder, "train", "labels", 1)
+    sums = _read_sums(folder / _SUMS)
+    images = _read_part(folder, sums, _PREFIXES[split], "images", 3)
+    labels = _read_part(folder, sums, _PREFIXES[split], "labels", 1)
+    training = labels if split == "train" else _read_part(folder, sums, "train", "labels", 1)
     num_classes = int(training.max()) + 1 if training.size else 0
     return images[..., np.newaxis], labels.astype(np.int32), num_classes
 
 
-def _read_part(folder: Path, prefix: str, part: str, rank: int) -> np.ndarray:
+def _read_sums(path: Path) -> dict[str, str] | None:
+    """File names to SHA-256 as `sha256sum` lists them; None if there is no such list."""
+    try:
+        text = path.read_text("utf-8", "replace") if path.exists() else None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
+    if text is None:
+        return None
+    lines = re.findall(r"^([0-9a-f]{64}) [ *](?:\./)?(.+)$", text, re.MULTILINE)
+    return {name: digest for digest, name in lines}
+
+
+def _read_part(
+    folder: Path, sums: dict[str, str] | None, prefix: str, part: str, rank: int
+) -> np.ndarray:
     name = f"{prefix}-{part}-idx{rank}-ubyte"
-    plain = folder / name
-    values = read_idx(plain if plain.is_file() else folder / f"{name}.gz")
+    path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
+    if sums is not None and path.is_file() and path.name not in sums:
+        raise UserError(f"{path} is not listed in {folder / _SUMS}, which is damaged or too old.")
+    values = read_idx(path, (sums or {}).get(path.name))
     if values.ndim != rank:
-        raise UserError(f"{folder / name} has rank {values.ndim}. Allowed: {rank}.")
+        raise UserError(f"{path} has rank {values.ndim}. Allowed: {rank}.")
     return values

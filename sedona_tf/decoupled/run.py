@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import json
 import os
 import platform
 import time
@@ -34,11 +33,12 @@ from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write, locked, remove_partial
+from sedona_tf.files import locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
+from sedona_tf.reporting.metrics import save_metrics
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 
 __all__ = ["Run", "load_run", "run_training"]
@@ -263,8 +263,7 @@ def _measure(run: Run, workdir: Path, method: str) -> Evaluation:
         "date": datetime.date.today().isoformat(),
     }
     save_history(workdir / "history.json", "training", run.history)
-    with atomic_write(workdir / "metrics.json") as file:
-        file.write((json.dumps(metrics, indent=1) + "\n").encode())
+    save_metrics(workdir / "metrics.json", metrics)
     title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"
     training_curves(workdir / "curves.png", run.history, title)
     return evaluation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +14,9 @@ from sedona_tf.plans import document
 from sedona_tf.plans.fields import Units, candidate_options, unit_shapes
 
 __all__ = ["Costs", "PartCost", "total"]
+
+MOST = 1e300
+"""Of any figure of a part, so that sums stay finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +47,20 @@ class PartCost:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             whole = field.type == "int"
-            if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value < math.inf:
+            if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= MOST:
                 raise ValueError(f"{field.name} must be a finite number from 0.")
+
+    @classmethod
+    def from_dict(cls, data: Any) -> PartCost:
+        """Reads what `dataclasses.asdict` made.
+
+        Raises:
+            ValueError: if it is anything else.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(data, dict) or data.keys() != names:
+            raise ValueError(f"a part's cost must be an object of {', '.join(sorted(names))}.")
+        return cls(**data)
 
     @property
     def seconds(self) -> float:
@@ -213,13 +227,4 @@ def _rows(value: Any, count: int) -> list:
 def _parts(name: str, value: Any, count: int) -> tuple[PartCost, ...]:
     if not isinstance(value, list | tuple) or len(value) != count:
         raise ValueError(f"{name} must have {count} entries.")
-    parts = []
-    for each in value:
-        if isinstance(each, dict):
-            if each.keys() != {field.name for field in dataclasses.fields(PartCost)}:
-                raise ValueError(f"{name} must hold objects with the fields of a part's cost.")
-            each = PartCost(**each)
-        if not isinstance(each, PartCost):
-            raise ValueError(f"{name} must hold parts' costs.")
-        parts.append(each)
-    return tuple(parts)
+    return tuple(each if isinstance(each, PartCost) else PartCost.from_dict(each) for each in value)

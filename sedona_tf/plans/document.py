@@ -1,4 +1,4 @@
-"""The envelope of plans, decouplings and histories: JSON with format, version and checksum."""
+"""The envelope of all JSON that is read back: format, version and checksum."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ def pack(content: dict[str, Any], kind: str, indent: int | None = 1) -> bytes:
 
     Args:
         content: what the file holds; all numbers finite.
-        kind: `"plan"`, `"decoupling"` or `"history"`.
+        kind: of the file in words, such as `"plan"` or `"cost cache"`.
         indent: of the lines; None puts all on one.
 
     Returns:
         The bytes of the file. Floats are written so that they read back bit for bit.
+
+    Raises:
+        ValueError: if the content is not JSON-ready.
     """
     document = {"format": f"sedona_tf.{kind}", "version": VERSION, **content}
     document["checksum"] = _checksum(document)

@@ -40,8 +40,9 @@ class CostCache:
         content = document.unpack(path, {"devices"}, KIND)
         try:
             for device, parts in content["devices"].items():
-                self._parts[device] = {key: PartCost(**cost) for key, cost in parts.items()}
-        except (AttributeError, TypeError, ValueError) as error:
+                found = {key: PartCost.from_dict(cost) for key, cost in parts.items()}
+                self._parts[device] = found
+        except (AttributeError, ValueError) as error:
             raise UserError(f"{KIND} '{path}': {error}") from error
 
     def get(self, device: str, part: str) -> PartCost | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
 
@@ -86,8 +86,8 @@ def load_history(path: str | os.PathLike[str]) -> History:
         columns = {
             name: np.asarray(values, np.float64) for name, values in content["columns"].items()
         }
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"history '{path}' does not hold numbers: {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UserError(f"history '{path}' does not hold numbers: {first_line(error)}") from error
     return History(content["run"], content["date"], columns)
 
 

@@ -1,21 +1,27 @@
-"""What `metrics.json` of a training run says, checked."""
+"""The figures of a training run, as `metrics.json` has them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from sedona_tf.errors import UserError
-from sedona_tf.plans import Decoupling
-from sedona_tf.plans.document import read_json
+from sedona_tf.files import atomic_write
+from sedona_tf.plans import Decoupling, document
 from sedona_tf.plans.fields import Units, is_name, unit_shapes
 
-__all__ = ["Metrics", "load_metrics"]
+__all__ = ["FIELDS", "KIND", "Metrics", "load_metrics", "save_metrics"]
 
 KIND = "metrics"
+FIELDS = {
+    *("method", "num_blocks", "backbone", "units", "seed", "epochs", "schedule", "devices"),
+    *("images_per_second", "validation_error", "test", "machine", "tensorflow", "date"),
+}
+"""Of the file's content."""
+LARGEST = sys.float_info.max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Metrics:
     Attributes:
         method: `"sedona"`, `"backprop"`, `"dgl"` or `"predsim"`.
         decoupling: of the model.
-        units: name and output shape of every unit; None in files of older versions.
+        units: `(L,)` name and output shape of every unit.
         exits: `(K-1,)`, errors of the auxiliary nets on the test images, from the input up.
         head: of the head.
         ensembles: `(K-1,)`, of the head with the last 1, ..., K-1 auxiliary nets.
@@ -42,7 +48,7 @@ class Metrics:
 
     method: str
     decoupling: Decoupling
-    units: Units | None
+    units: Units
     exits: tuple[float, ...]
     head: float
     ensembles: tuple[float, ...]
@@ -65,8 +71,23 @@ class Metrics:
         return self.decoupling.num_blocks
 
 
+def save_metrics(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Writes `metrics.json`, all or nothing.
+
+    Args:
+        path: the file.
+        content: JSON-ready, with the fields `FIELDS`; `test` as `Evaluation.to_dict` has it.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    data = document.pack(content, KIND)
+    with atomic_write(path) as file:
+        file.write(data)
+
+
 def load_metrics(path: str | os.PathLike[str]) -> Metrics:
-    """Reads the `metrics.json` of a training.
+    """Reads what `save_metrics` wrote.
 
     Args:
         path: the file.
@@ -74,17 +95,17 @@ def load_metrics(path: str | os.PathLike[str]) -> Metrics:
     Raises:
         UserError: naming the file and the field, if it is missing or damaged.
     """
-    data = read_json(path, KIND)
+    content = document.unpack(path, FIELDS, KIND)
     try:
-        return _read(data)
+        return _read(content)
     except KeyError as error:
         raise UserError(f"{KIND} '{path}' lacks the field {str(error.args[0])!a:.80}.") from error
     except (TypeError, ValueError) as error:
         raise UserError(f"{KIND} '{path}': {error}") from error
 
 
-def _read(data: Any) -> Metrics:
-    test = _object("test", _object("the file", data)["test"])
+def _read(data: Mapping[str, Any]) -> Metrics:
+    test = _object("test", data["test"])
     errors = _object("test.errors", test["errors"])
     decoupling = Decoupling(
         test["backbone"], test["num_units"], test["cut_after"], test["auxiliary"]
@@ -92,8 +113,8 @@ def _read(data: Any) -> Metrics:
     blocks = decoupling.num_blocks
     if data["num_blocks"] != blocks:
         raise ValueError(f"num_blocks must be {blocks}, one more than there are cuts.")
-    units = None if data.get("units") is None else unit_shapes(data["units"])
-    if units is not None and len(units) != decoupling.num_units:
+    units = unit_shapes(data["units"])
+    if len(units) != decoupling.num_units:
         raise ValueError(f"units must be {decoupling.num_units}, as many as num_units says.")
     calibrated, temperatures = errors["calibrated_ensembles"], test["temperatures"]
     speed, validation = data["images_per_second"], data["validation_error"]
@@ -144,14 +165,14 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
-def _number(name: str, value: Any, most: float = math.inf) -> float:
+def _number(name: str, value: Any, most: float = LARGEST) -> float:
     if type(value) not in (int, float) or not 0 <= value <= most:
-        limit = f" to {most:g}" if math.isfinite(most) else ""
+        limit = f" to {most:g}" if most < LARGEST else ""
         raise ValueError(f"{name} must hold numbers from 0{limit}.")
     return float(value)
 
 
-def _numbers(name: str, values: Any, count: int, most: float = math.inf) -> tuple[float, ...]:
+def _numbers(name: str, values: Any, count: int, most: float = LARGEST) -> tuple[float, ...]:
     if not isinstance(values, list) or len(values) != count:
         raise ValueError(f"{name} must be a list of {count}.")
     return tuple(_number(name, value, most) for value in values)

@@ -45,7 +45,7 @@ class _Grid:
 
 def network_drawing(
     decoupling: Decoupling,
-    shapes: Sequence[Sequence[int]] | None,
+    shapes: Sequence[Sequence[int]],
     probability: Sequence[float] | None = None,
 ) -> str:
     """Draws a decoupled network as one `svg` element.
@@ -55,7 +55,7 @@ def network_drawing(
 
     Args:
         decoupling: of a backbone of L units into K blocks.
-        shapes: `(L,)` output shapes of the units, if they are known.
+        shapes: `(L,)` output shapes of the units.
         probability: `(L-1,)` cut probabilities, to be shown at the cuts.
 
     Example:
@@ -65,7 +65,7 @@ def network_drawing(
         (3, 1)
     """
     num_units = decoupling.num_units
-    words = [_cropped(times(shape)) for shape in shapes] if shapes is not None else [""] * num_units
+    words = [_cropped(times(shape)) for shape in shapes]
     closed = zip(decoupling.cut_after, decoupling.auxiliary, strict=True)
     notes = {cut: _lines(net) for cut, net in closed}
     if probability is not None:

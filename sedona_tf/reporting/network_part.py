@@ -13,14 +13,12 @@ __all__ = ["network_part"]
 
 def network_part(
     decoupling: Decoupling,
-    shapes: Sequence[Sequence[int]] | None,
+    shapes: Sequence[Sequence[int]],
     probability: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """What the template needs of a drawing; arguments as for `network_drawing`."""
     cuts = ", ".join(map(str, decoupling.cut_after))
     words = f"Cut after unit{'s' * (decoupling.num_blocks > 2)} {cuts}." if cuts else "No cut."
-    if shapes is None:
-        words += " Output shapes: not recorded."
     return {
         "blocks": decoupling.num_blocks,
         "svg": network_drawing(decoupling, shapes, probability),

@@ -23,7 +23,7 @@ def training_part(training: Training, identifier: str) -> dict[str, Any]:
     """
     metrics, history = training.metrics, training.history
     decoupling = metrics.decoupling
-    shapes = None if metrics.units is None else [shape for _, shape in metrics.units]
+    shapes = [shape for _, shape in metrics.units]
     heading = f"{metrics.method}, K = {metrics.num_blocks}"
     loss = error = None
     if history is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
 from sedona_tf.serving.protos import ModelServerConfig
 
@@ -25,7 +25,7 @@ def read_config(path: Path) -> ModelServerConfig:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no list of models: {error}") from error
+        raise UserError(f"{path} is no list of models: {first_line(error)}") from error
     if config.HasField("custom_model_config"):
         raise UserError(f"{path} holds a custom_model_config; a list of models is needed.")
     return config

@@ -26,6 +26,8 @@ from sedona_tf.tuning.tuner import DecouplingTuner
 __all__ = ["TUNERS", "run_tuning"]
 
 TUNERS = ("random", "bayesian", "hyperband")
+ENDLESS = 10**9
+"""Sweeps of Hyperband; its own word for it, an infinity, has no place in JSON."""
 OBJECTIVE = keras_tuner.Objective("val_error", "min")
 
 
@@ -81,7 +83,7 @@ def run_tuning(
         if resume:
             require_same_tuning(workdir, settings)
             require_same_recipe(workdir, recipe, "tune")
-        for folder in (workdir, *state.glob("trial_*")):
+        for folder in (workdir, state, *state.glob("trial_*")):
             remove_partial(folder)
         make_repeatable(recipe.seed, recipe.deterministic)
         hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
@@ -89,7 +91,7 @@ def run_tuning(
             shutil.rmtree(state, ignore_errors=True)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe)
-        runner = _tuner(
+        runner = DecouplingTuner(
             _oracle(tuner, hypermodel, max_trials),
             hypermodel,
             state,
@@ -122,25 +124,10 @@ def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> ker
         )
     epochs = hypermodel.recipe.train.epochs
     oracle = keras_tuner.oracles.HyperbandOracle(
-        max_epochs=epochs, hyperband_iterations=None, **given
+        max_epochs=epochs, hyperband_iterations=ENDLESS, **given
     )
     oracle.max_trials = max_trials
     return oracle
-
-
-def _tuner(oracle: keras_tuner.Oracle, hypermodel, state: Path, *rest) -> DecouplingTuner:
-    """The tuner, with the state that there is."""
-    path = state / "oracle.json"
-    try:
-        if path.exists():
-            started = set(json.loads(path.read_bytes())["start_order"])
-            for folder in state.glob("trial_*"):  # made just before the process was killed
-                if folder.name.removeprefix("trial_") not in started:
-                    shutil.rmtree(folder)
-        return DecouplingTuner(oracle, hypermodel, state, *rest)
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{state} is damaged: {type(error).__name__}: {reason}") from error
 
 
 def _provenance(recipe: ml_collections.ConfigDict, best: list[TrialRecord]) -> dict:

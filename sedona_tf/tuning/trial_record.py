@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write
-from sedona_tf.plans import Decoupling
+from sedona_tf.plans import Decoupling, document
 
 __all__ = ["TrialRecord", "require_same_tuning", "write_trials"]
 
 NAME = "trials.json"
+KIND = "trials"
+MAX_BYTES = 256 * 2**20
+"""A trial of many blocks takes a few KiB, and some tens in the tuner's state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +63,10 @@ def write_trials(workdir: Path, settings: Mapping[str, Any], trials: Sequence[Tr
     Raises:
         UserError: if it cannot be written.
     """
-    content = {**settings, "trials": [trial.to_dict() for trial in trials]}
+    content = {**settings, KIND: [trial.to_dict() for trial in trials]}
+    data = document.pack(content, KIND)
     with atomic_write(workdir / NAME) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+        file.write(data)
 
 
 def require_same_tuning(workdir: Path, settings: Mapping[str, Any]) -> None:
@@ -76,15 +79,7 @@ def require_same_tuning(workdir: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the first setting that differs, or the file if it is missing or damaged.
     """
-    path = workdir / NAME
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{workdir} holds no trials: {error.strerror or error}.") from error
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    if not isinstance(found, dict) or not settings.keys() <= found.keys():
-        raise UserError(f"{path} is damaged: it does not hold {', '.join(settings)}.")
+    found = document.unpack(workdir / NAME, {*settings, KIND}, KIND, MAX_BYTES)
     for name, value in settings.items():
         if found[name] != value:
             raise UserError(

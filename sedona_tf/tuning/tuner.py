@@ -14,12 +14,16 @@ from sedona_tf.arrays import read_arrays, write_arrays
 from sedona_tf.callbacks import Progress
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
+from sedona_tf.files import atomic_write
 from sedona_tf.interruption import StopRequest
+from sedona_tf.plans import document
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
-from sedona_tf.tuning.trial_record import TrialRecord
+from sedona_tf.tuning.trial_record import MAX_BYTES, TrialRecord
 
 __all__ = ["DecouplingTuner", "FailedTrial"]
+
+KIND = "tuner"
 
 
 class FailedTrial(UserError, keras_tuner.errors.FatalError):
@@ -35,13 +39,20 @@ class DecouplingTuner(keras_tuner.Tuner):
     Hyperband promotes goes on from all that the earlier one ended with, under the learning rate's
     schedule of the full length.
 
+    keras-tuner writes its state in place, in a file for each trial and one more, without checksums.
+    Here all of it is in one file with a checksum, written all or nothing when a trial begins and
+    when it ends; of keras-tuner's own files none is read.
+
     Args:
         oracle: decides what to try; its objective is `val_error`.
         hypermodel: what to train.
-        folder: for the oracle's state; goes on from what it holds.
+        folder: for the state; goes on from what it holds.
         request: asked after each training step whether to stop.
         max_seconds: no trial starts once they have taken so long in all; 0: no limit.
         on_record: called after each trial with all that are finished.
+
+    Raises:
+        UserError: if the state is damaged.
     """
 
     def __init__(
@@ -74,12 +85,43 @@ class DecouplingTuner(keras_tuner.Tuner):
             if trial.status == TrialStatus.COMPLETED
         ]
 
+    def save(self) -> None:
+        """Keeps the state of the oracle and of all trials.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        trials = [trial.get_state() for trial in self.oracle.trials.values()]
+        content = {"oracle": self.oracle.get_state(), "trials": trials}
+        data = document.pack(content, KIND, indent=None)
+        with atomic_write(self._get_tuner_fname()) as file:
+            file.write(data)
+
+    def reload(self) -> None:
+        """Goes on from what `save` kept; a trial that had begun is the next to run.
+
+        Raises:
+            UserError: naming the file, if it is damaged.
+        """
+        path = self._get_tuner_fname()
+        content = document.unpack(path, {"oracle", "trials"}, KIND, MAX_BYTES)
+        try:
+            trials = map(Trial.from_state, content["trials"])
+            self.oracle.trials = {trial.trial_id: trial for trial in trials}
+            self.oracle.set_state(content["oracle"])
+        except Exception as error:  # keras-tuner's have many types
+            raise UserError(f"{KIND} '{path}' is damaged: {first_line(error)}") from error
+
     def pre_create_trial(self) -> None:
         """Ends the search if a signal has come or the time is spent."""
         self._request.stop("stopped between two trials; --resume goes on.")
         spent = sum(record.seconds for record in self.records())
         if self._max_seconds and spent >= self._max_seconds:
             self.oracle.max_trials = len(self.oracle.trials)
+
+    def on_trial_begin(self, trial: Trial) -> None:
+        """Keeps the state, so that this very trial is run again if it is cut off."""
+        self.save()
 
     def run_trial(self, trial: Trial, *args, **kwargs) -> dict[str, float]:
         """Trains one decoupling.

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import io
 import os
+import pickle
 import random
 import resource
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +65,69 @@ def test_truncation_and_flipped_bits_are_seen(tmp_path):
         path.write_bytes(content)
         with pytest.raises(UserError, match="is damaged"):
             read_arrays(path)
+
+
+class Trap:
+    """Unpickling it would raise an error of its own."""
+
+    def __reduce__(self):
+        return exec, ("raise AssertionError('code from the file was run')",)
+
+
+def saved(save, *arguments, **options) -> bytes:
+    file = io.BytesIO()
+    save(file, *arguments, **options)
+    return file.getvalue()
+
+
+FOREIGN = {
+    "pickled array": saved(np.savez, weights=np.array([Trap()], object)),
+    "pickle": pickle.dumps(Trap()),
+    "plain array": saved(np.save, np.zeros(3)),
+    "nothing": b"",
+    "text": b"weights",
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_what_holds_no_arrays_is_refused_under_a_right_checksum_and_runs_nothing(case, tmp_path):
+    path = tmp_path / "a.npz"
+    if case == "pickled array":  # zip files end in a comment: here, as always, the checksum
+        path.write_bytes(FOREIGN[case])
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = bytes(32)
+        content = path.read_bytes()[:-32]
+    else:
+        content = FOREIGN[case]
+    path.write_bytes(content + hashlib.sha256(content).digest())
+    with pytest.raises(UserError, match=r"a\.npz is not a file of arrays") as error:
+        read_arrays(path)
+    assert "\n" not in str(error.value)
+    assert ("pickle" in str(error.value)) == (case == "pickled array")
+
+
+def test_any_bits_under_a_right_checksum_are_read_or_refused(tmp_path):
+    path, rng = tmp_path / "a.npz", random.Random(1)
+    write_arrays(path, ARRAYS)
+    data = path.read_bytes()[:-32]
+    refused = 0
+    for bit in rng.sample(range(8 * len(data)), 400):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(bytes(flipped) + hashlib.sha256(flipped).digest())
+        try:
+            read_arrays(path)
+        except UserError as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("head", [b"[]", b"3", b"{}", b'{"phase": "search", "step": 1}', b"{"])
+def test_a_position_that_is_none_is_refused(head, tmp_path):
+    write_arrays(tmp_path / "a.npz", {"position": np.frombuffer(head, np.uint8)})
+    with pytest.raises(UserError, match="is not a checkpoint of such a run"):
+        CheckpointStore(tmp_path).read()
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import shutil
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -51,6 +54,7 @@ DAMAGED = {
     "truncated": ("a", VALUES[:-1], "holds 59 values"),
     "too long": ("a", VALUES + b"x", "holds 61 values"),
     "header": ("a", VALUES[:9], "truncated header"),
+    "rank": ("a", encode(np.zeros((1,) * 32, np.uint8))[:3] + b"\x41" + VALUES * 9, "rank 65"),
     "empty": ("a", b"", "not an IDX file"),
     "magic": ("a", b"\x89PNG" + VALUES, "not an IDX file"),
     "type": ("a", encode(np.zeros(3, np.float32), kind=13), "0x0d"),
@@ -70,6 +74,41 @@ def test_damage_is_refused(tmp_path, case):
     assert words in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_list_of_checksums_guards_every_file(compress, tmp_path):
+    write_folder(tmp_path, compress)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    sums = tmp_path / "SHA256SUMS"
+    lines = [f"{hashlib.sha256((tmp_path / n).read_bytes()).hexdigest()} *{n}\n" for n in names]
+    sums.write_text("".join(lines))
+    before = load("idx", "test", data_dir=str(tmp_path))
+    for number, name in enumerate(names):
+        path = tmp_path / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        split = "test" if name.startswith("t10k") else "train"
+        with pytest.raises(UserError, match=f"{name} is damaged: its checksum") as error:
+            load("idx", split, data_dir=str(tmp_path))
+        assert "\n" not in str(error.value)
+        path.write_bytes(content)
+        sums.write_text("".join(lines[:number] + lines[number + 1 :]))
+        with pytest.raises(UserError, match=f"{name} is not listed in .*SHA256SUMS"):
+            load("idx", split, data_dir=str(tmp_path))
+        sums.write_text("".join(lines))
+    np.testing.assert_array_equal(load("idx", "test", data_dir=str(tmp_path)).images, before.images)
+    sums.unlink()
+    sums.mkdir()
+    with pytest.raises(UserError, match="cannot read .*SHA256SUMS"):
+        load("idx", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no sha256sum")
+def test_a_list_as_the_tool_writes_it(tmp_path):
+    write_folder(tmp_path, False)
+    subprocess.run("sha256sum ./*-ubyte > SHA256SUMS", shell=True, cwd=tmp_path, check=True)
+    assert load("idx", "train", data_dir=str(tmp_path)).num_classes == 4
 
 
 def test_missing_folder_and_file(tmp_path):

@@ -9,13 +9,13 @@ import pytest
 from report_runs import a_training
 
 from sedona_tf.errors import UserError
-from sedona_tf.reporting.metrics import load_metrics
+from sedona_tf.reporting.metrics import FIELDS, load_metrics, save_metrics
 
 ROOT = Path(__file__).parents[2]
 
 
-def written(path, data) -> str:
-    path.write_text(json.dumps(data))
+def written(path, data) -> Path:
+    save_metrics(path, data)
     return path
 
 
@@ -30,21 +30,28 @@ def test_reads_what_training_writes(trained):
     assert metrics.images_per_second == stored["images_per_second"]
 
 
-def test_reads_what_the_benchmarks_keep():
-    """Those of before `metrics.json` named the units, and those of after."""
-    paths = sorted(ROOT.glob("benchmarks/results/*/*_seed*.json"))
-    recorded = [json.loads(path.read_text()).get("units") for path in paths]
-    assert None in recorded and any(recorded)
-    for path, units in zip(paths, recorded, strict=True):
-        metrics = load_metrics(path)
-        found = None if metrics.units is None else [[n, list(shape)] for n, shape in metrics.units]
-        assert found == units and metrics.num_blocks == metrics.decoupling.num_blocks
+def test_what_the_benchmarks_keep_makes_sense(tmp_path):
+    """Without what they add; and those of before `metrics.json` named the units."""
+    results = map(Path.read_text, sorted(ROOT.glob("benchmarks/results/*/*_seed*.json")))
+    kept = [result for result in map(json.loads, results) if "units" in result]
+    assert kept
+    for result in kept:
+        content = {name: result[name] for name in FIELDS}
+        metrics = load_metrics(written(tmp_path / "metrics.json", content))
+        assert [[name, list(shape)] for name, shape in metrics.units] == result["units"]
+        assert metrics.num_blocks == metrics.decoupling.num_blocks
+
+
+def test_refuses_what_has_no_checksum(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(a_training(2)))
+    with pytest.raises(UserError, match="is not a metrics file: its format is not"):
+        load_metrics(path)
 
 
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        ((), [], "the file must be an object"),
         (("test",), 3, "test must be an object"),
         (("test", "errors", "exits"), [0.1], "exits must be a list of 3"),
         (("test", "errors", "head"), 1.5, "head must hold numbers from 0 to 1"),
@@ -60,6 +67,7 @@ def test_reads_what_the_benchmarks_keep():
         (("devices",), [7], "devices must be text"),
         (("devices",), 7, "not iterable"),
         (("images_per_second",), -1, "images_per_second must hold numbers from 0"),
+        (("images_per_second",), 10**400, "images_per_second must hold numbers from 0"),
     ],
 )
 def test_refuses_in_one_line(tmp_path, place, value, words):
@@ -67,17 +75,16 @@ def test_refuses_in_one_line(tmp_path, place, value, words):
     inner = data
     for name in place[:-1]:
         inner = inner[name]
-    if place:
-        inner[place[-1]] = value
-    path = written(tmp_path / "metrics.json", data if place else value)
+    inner[place[-1]] = value
+    path = written(tmp_path / "metrics.json", data)
     with pytest.raises(UserError, match=words) as error:
         load_metrics(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_names_what_is_missing(tmp_path):
-    for name in ("method", "test", "date"):
+    for name in ("method", "test", "units", "date"):
         data = a_training(2)
         del data[name]
-        with pytest.raises(UserError, match=f"lacks the field '{name}'"):
+        with pytest.raises(UserError, match=f"lacks field '{name}'"):
             load_metrics(written(tmp_path / "metrics.json", data))

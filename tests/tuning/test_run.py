@@ -74,7 +74,7 @@ def test_writes_the_best_and_all(name, quick, tmp_path):
         cuts = sorted(np.argsort(scores)[::-1][:2] + 1)
         assert trial["cut_after"] == list(cuts)
         assert trial["val_error"] == (1 - scores[3]) / trial["epochs"]
-    assert json.loads((tmp_path / "recipe.json").read_text())["train"]["epochs"] == 4
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["train"]["epochs"] == 4
 
 
 def test_hyperband_promotes_the_best(quick, tmp_path):
@@ -196,11 +196,11 @@ def test_refuses_to_go_on_under_other_terms(given, message, quick, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
-@pytest.mark.parametrize("name", ["trials.json", "tuner/oracle.json", "tuner/trial_0/trial.json"])
+@pytest.mark.parametrize("name", ["trials.json", "tuner/tuner0.json"])
 def test_refuses_damaged_files(name, content, quick, tmp_path):
     tune(tmp_path, max_trials=1)
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match="is damaged") as error:
+    with pytest.raises(UserError, match=f"{name}' is not") as error:
         tune(tmp_path, resume=True)
     assert "\n" not in str(error.value)
 
