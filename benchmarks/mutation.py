@@ -228,7 +228,7 @@ class Judge:
         copy_checkout(folder)
         self.folder = folder
         self._context = multiprocessing.get_context("fork" if fork else "spawn")
-        self._limits: dict[str, float] = {}
+        self._limits: dict[frozenset[str], float] = {}  # by tests
         if fork:
             runpy.run_path(str(folder / "sedona_tf/kernels.py"))["choose_kernels"]()
             import keras  # noqa: F401
@@ -240,13 +240,14 @@ class Judge:
         Raises:
             SystemExit: if they fail without any fault.
         """
-        if module not in self._limits:
+        tests = frozenset(TESTS[Path(module).parent.name][Path(module).stem])
+        if tests not in self._limits:
             code, seconds = self._run(module, 600.0)
             if code != 0:
                 output = (self.folder / OUTPUT).read_text(errors="replace")
                 raise SystemExit(f"{output}\nThe tests of {module} end with {code} as it is.")
-            self._limits[module] = 3 * seconds + 10
-        return self._limits[module]
+            self._limits[tests] = 3 * seconds + 10
+        return self._limits[tests]
 
     def verdict(self, mutant: Mutant) -> dict:
         """What becomes of a mutant."""
