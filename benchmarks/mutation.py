@@ -25,6 +25,7 @@ import argparse
 import ast
 import dataclasses
 import difflib
+import importlib
 import json
 import multiprocessing
 import os
@@ -41,35 +42,52 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIGHT = [f"tests/plans/test_{n}.py" for n in ("costs", "decode", "cost_aware", "simulator")]
-FILES = [f"tests/plans/test_{n}.py" for n in ("fields", "document", "plan", "decoupling")]
-FIELD = ["tests/bilevel/test_hypergradient.py", "tests/bilevel/test_search_model.py"]
-MODEL = ["tests/decoupled/test_model.py"]
+PLANS = ("costs", "fields", "document", "decode", "cost_aware", "simulator", "decoupling", "plan")
+"""Modules of plans, the one with the quickest tests first; none of them needs TensorFlow."""
+
+
+def _tests(package: str, *names: str) -> list[str]:
+    return [f"tests/{package}/test_{name}.py" for name in names]
+
+
+HYPERGRADIENT = _tests("bilevel", "hypergradient", "search_model")
+MODEL = _tests("decoupled", "model")
+RUN = "tests/decoupled/test_run.py::test_"
+DRY_RUN = "tests/decoupled/test_dry_run.py::test_"
 TESTS: dict[str, dict[str, list[str]]] = {
     "plans": {
-        "baselines": ["tests/plans/test_baselines.py"],
-        **dict.fromkeys(("cost_aware", "costs", "decode", "simulator"), [*LIGHT, *FILES]),
-        **dict.fromkeys(("decoupling", "document", "fields", "plan"), [*FILES, *LIGHT]),
+        **{name: _tests("plans", name, *(n for n in PLANS if n != name)) for name in PLANS},
+        "baselines": _tests("plans", "baselines"),
     },
     "bilevel": {
-        "callbacks": ["tests/bilevel/test_callbacks.py"],
-        **dict.fromkeys(("field", "hypergradient", "inner_optimizer", "local_classifier"), FIELD),
-        **dict.fromkeys(("packing", "supernet"), [*FIELD, "tests/bilevel/test_checkpoints.py"]),
-        "run": ["tests/bilevel/test_run.py"],
-        "search_model": ["tests/bilevel/test_search_model.py"],
-        "snapshots": ["tests/bilevel/test_snapshots.py", "tests/bilevel/test_checkpoints.py"],
-        "state": ["tests/bilevel/test_checkpoints.py"],
+        **dict.fromkeys(("field", "hypergradient", "local_classifier"), HYPERGRADIENT),
+        "inner_optimizer": _tests("bilevel", "inner_optimizer"),
+        "packing": _tests("bilevel", "packing"),
+        "supernet": _tests("bilevel", "supernet", "hypergradient"),
+        "search_model": _tests("bilevel", "search_model"),
+        "callbacks": _tests("bilevel", "callbacks"),
+        "snapshots": _tests("bilevel", "snapshots", "checkpoints"),
+        "state": _tests("bilevel", "checkpoints"),
     },
     "decoupled": {
-        **dict.fromkeys(("block", "block_optimizer", "model", "pipeline", "placement"), MODEL),
-        "build": ["tests/decoupled/test_run.py"],
-        "dry_run": ["tests/decoupled/test_dry_run.py"],
-        "ensemble": ["tests/decoupled/test_ensemble.py"],
-        "evaluation": ["tests/decoupled/test_ensemble.py"],
-        "momentum_sgd": ["tests/decoupled/test_momentum_sgd.py"],
-        "resume": ["tests/decoupled/test_run.py"],
-        "state": ["tests/decoupled/test_run.py"],
-        "temperature": ["tests/decoupled/test_temperature.py"],
+        **dict.fromkeys(("block", "model"), MODEL),
+        "block_optimizer": [*_tests("decoupled", "block_optimizer"), *MODEL],
+        "pipeline": [*_tests("decoupled", "pipeline"), *MODEL],
+        "placement": _tests("decoupled", "placement"),
+        "build": [
+            *_tests("decoupled", "build"),
+            *(f"{RUN}{name}" for name in ("load_run_rebuilds_the_trained_model", "refuses")),
+        ],
+        "dry_run": [
+            f"{DRY_RUN}{name}"
+            for name in ("estimate_and_images", "costs_of_one_block_by_hand", "refuses")
+        ],
+        "ensemble": _tests("decoupled", "ensemble"),
+        "evaluation": _tests("decoupled", "evaluation"),
+        "momentum_sgd": _tests("decoupled", "momentum_sgd"),
+        "resume": _tests("decoupled", "resume"),
+        "state": _tests("decoupled", "state"),
+        "temperature": _tests("decoupled", "temperature"),
     },
 }
 """Package to module to tests, in the order in which they run; after the module's own doctests.
@@ -77,7 +95,6 @@ TESTS: dict[str, dict[str, list[str]]] = {
 Modules that are not here are left out: their tests take minutes a mutant.
 """
 OUTPUT = "pytest.log"
-NO_TENSORFLOW = {name for name in TESTS["plans"] if name != "baselines"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,10 +220,15 @@ def copy_checkout(folder: Path) -> None:
         shutil.copyfile(ROOT / name, folder / name)
 
 
-def run_pytest(folder: Path, arguments: Sequence[str]) -> None:
-    """In a child of its own session: runs tests of the copy, and ends with pytest's exit code."""
+def run_pytest(folder: Path, arguments: Sequence[str], cached: bool) -> None:
+    """In a child of its own session: runs tests of the copy, and ends with pytest's exit code.
+
+    Byte code is written for what is unchanged alone; a fault may leave a file's size as it was.
+    """
     os.setsid()
     os.chdir(folder)
+    sys.dont_write_bytecode = not cached
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "" if cached else "1"
     sys.path[0] = os.environ["PYTHONPATH"] = str(folder)
     with open(OUTPUT, "wb") as output:
         os.dup2(output.fileno(), 1)
@@ -222,17 +244,18 @@ class Judge:
     Args:
         folder: gets the copy.
         fork: whether children are forked from this process.
+        light: whether most tests do without TensorFlow.
     """
 
-    def __init__(self, folder: Path, fork: bool) -> None:
+    def __init__(self, folder: Path, fork: bool, light: bool) -> None:
         copy_checkout(folder)
         self.folder = folder
         self._context = multiprocessing.get_context("fork" if fork else "spawn")
         self._limits: dict[frozenset[str], float] = {}  # by tests
         if fork:
             runpy.run_path(str(folder / "sedona_tf/kernels.py"))["choose_kernels"]()
-            import keras  # noqa: F401
-            import pytest  # noqa: F401
+            for name in ("numpy", "pytest", "hypothesis", *([] if light else ["keras"])):
+                importlib.import_module(name)
 
     def limit(self, module: str) -> float:
         """Seconds that a module's tests may take.
@@ -240,9 +263,9 @@ class Judge:
         Raises:
             SystemExit: if they fail without any fault.
         """
-        tests = frozenset(TESTS[Path(module).parent.name][Path(module).stem])
+        tests = frozenset(_tests_of(module))
         if tests not in self._limits:
-            code, seconds = self._run(module, 600.0)
+            code, seconds = self._run(module, 600.0, cached=True)
             if code != 0:
                 output = (self.folder / OUTPUT).read_text(errors="replace")
                 raise SystemExit(f"{output}\nThe tests of {module} end with {code} as it is.")
@@ -260,30 +283,35 @@ class Judge:
         outcome = {0: "survived", None: "timed out"}.get(code, "killed")
         return {**dataclasses.asdict(mutant), "outcome": outcome, "seconds": round(seconds, 1)}
 
-    def _run(self, module: str, limit: float) -> tuple[int | None, float]:
+    def _run(self, module: str, limit: float, cached: bool = False) -> tuple[int | None, float]:
         """pytest's exit code, None beyond the limit, and seconds."""
-        package, name = Path(module).parent.name, Path(module).stem
-        light = ["--noconftest"] if package == "plans" and name in NO_TENSORFLOW else []
-        arguments = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", *light, module]
-        child = self._context.Process(
-            target=run_pytest, args=(self.folder, [*arguments, *TESTS[package][name]])
-        )
+        light = ["--noconftest"] if Path(module).stem in PLANS else []
+        first, *others = _tests_of(module)
         start = time.monotonic()
-        child.start()
-        child.join(limit)
-        code = child.exitcode
-        if code is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.join()
+        code: int | None = 0
+        for tests in ([module, first], others):
+            if tests and code == 0:
+                arguments = ["-x", "-q", "-p", "no:cacheprovider", "-n", "0", *light, *tests]
+                child = self._context.Process(
+                    target=run_pytest, args=(self.folder, arguments, cached)
+                )
+                child.start()
+                child.join(max(start + limit - time.monotonic(), 0.0))
+                code = child.exitcode
+                if code is None:
+                    os.killpg(child.pid, signal.SIGKILL)
+                    child.join()
         return code, time.monotonic() - start
+
+
+def _tests_of(module: str) -> list[str]:
+    return TESTS[Path(module).parent.name][Path(module).stem]
 
 
 def work(mutants: Sequence[Mutant], log: Path, fork: bool) -> None:
     """Judges mutants one after the other and notes each verdict."""
-    sys.dont_write_bytecode = True  # a fault may leave a file's size and second as they were
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(Path(folder), fork)
+        judge = Judge(Path(folder), fork, "/plans/" in mutants[0].module)
         for number, mutant in enumerate(mutants, 1):
             found = judge.verdict(mutant)
             with open(log, "a") as file:
@@ -324,7 +352,7 @@ def main() -> None:
             target=work, args=(left[index :: arguments.jobs], log, arguments.fork)
         )
         for index in range(arguments.jobs)
-        if left
+        if left[index :: arguments.jobs]
     ]
     for job in jobs:
         job.start()
