@@ -5,10 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 
-from sedona_tf.decoupled.build import TRAINED_AS, build_decoupling, resolve
+from sedona_tf import backbones
+from sedona_tf.decoupled.build import TRAINED_AS, build_decoupling, build_model, resolve
 from sedona_tf.errors import UserError
-from sedona_tf.plans import METHODS, Decoupling
+from sedona_tf.plans import METHODS, Decoupling, baseline
 from sedona_tf.recipe import paper
 
 TOY = SimpleNamespace(name="toy", units=range(8))
@@ -47,3 +49,23 @@ def test_refusals():
     for method in ("dgl", "backprop"):
         with pytest.raises(UserError, match=f"'{method}' takes no plan"):
             build_decoupling(method, "plan.json", TOY, 2)
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "schedule", "buffers"), [(3, "pipelined", 2), (2, "lockstep", 0), (1, "", 0)]
+)
+def test_the_model_is_compiled_as_the_recipe_says(num_blocks, schedule, buffers):
+    recipe = paper()
+    recipe.train.update(learning_rate=0.2, final_learning_rate=0.02, momentum=0.8)
+    recipe.train.update(weight_decay=0.01, label_smoothing=0.3, schedule=schedule or "pipelined")
+    backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
+    decoupling = baseline("dgl", backbone, num_blocks)
+    batch = (tf.TensorSpec((None, 8, 8, 1)), tf.TensorSpec((None,), tf.int32))
+    model = build_model(recipe, backbone, decoupling, "CPU:0", batch, steps=10)
+    assert model.loss.smoothing == 0.3 and len(model.buffers) == buffers
+    for each in getattr(model.optimizer, "optimizers", [model.optimizer]):
+        assert (each.momentum, each.l2) == (0.8, 0.01)
+        rates = [float(each._learning_rate(step)) for step in (0, 5, 10)]  # half a cosine
+        assert rates == pytest.approx([0.2, 0.11, 0.02])
+    counts = [float(tf.reduce_sum(each)) for each in model.metrics_variables]
+    assert counts and not any(counts)

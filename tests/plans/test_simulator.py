@@ -210,3 +210,16 @@ def test_one_output_may_be_under_way():
     found = simulate(blocks, 8, link=link, barrier=False)
     assert found.step_s == pytest.approx(5.0)
     assert found.utilisation == pytest.approx((2 / 5, 2 / 5))
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("barrier", [True, False])
+def test_numbers_of_devices_do_not_matter(schedule, barrier):
+    blocks = [block(1.0, 2.0, output_bytes=1), block(1.5, 3.0, output_bytes=2), block(1.0, 4.0)]
+    link = Link(bandwidth=8.0)
+    found, turned = (
+        simulate(blocks, 8, schedule, devices, link, barrier) for devices in ([0, 1, 2], [2, 1, 0])
+    )
+    assert turned.step_s == pytest.approx(found.step_s)
+    assert turned.utilisation == pytest.approx(found.utilisation[::-1])
+    assert turned.peak_bytes == found.peak_bytes[::-1]
