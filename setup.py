@@ -44,6 +44,7 @@ setup(
         "docs": DOCS,
         "serving": SERVING,
         "test": TEST,
+        "mutation": ["cosmic-ray>=8.4,<9"],  # benchmarks/mutation.py
         "dev": [*DOCS, *TEST, "mypy>=1.11", "ruff>=0.6"],
     },
 )

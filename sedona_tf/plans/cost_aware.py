@@ -66,7 +66,8 @@ def front(
     costs.require(plan)
     scores = _scores(plan)
     seconds, memory = _segments(costs)
-    allowed = memory <= (math.inf if max_memory is None else max_memory)
+    most = math.inf if max_memory is None else max_memory
+    allowed = memory <= most
     found: list[Choice] = []
     limit = math.inf
     while True:
@@ -89,7 +90,7 @@ def front(
     if not found:
         raise UserError(
             f"no decoupling into {num_blocks} blocks keeps every block within "
-            f"{0 if max_memory is None else max_memory / 2**20:.0f} MiB."
+            f"{most / 2**20:.0f} MiB."
         )
     return found
 

@@ -110,3 +110,60 @@ def test_unwritable_logs_are_one_line(tmp_path):
         log_errors(tmp_path / "logs"),
     ):
         ArchitectureLog(0, 1, tmp_path / "logs", {})
+
+
+class Slots:
+    """As much of a pool as callbacks use; a model's snapshot is the number it holds."""
+
+    def __init__(self, *values: int) -> None:
+        self.files, self.calls = list(values), []
+
+    def due(self, step: int, steps: int) -> bool:
+        return step % 3 == 0 and steps == 10
+
+    def add(self, value: int, step: int) -> None:
+        self.calls.append((value, step))
+
+    def load(self, slot: int) -> int:
+        return self.files[slot]
+
+    def replace(self, slot: int, value: int, step: int) -> None:
+        self.calls.append((slot, value, step))
+
+
+class Model:
+    held = 5
+
+    def snapshot(self) -> int:
+        return self.held
+
+    def restore(self, value: int) -> None:
+        self.held = value
+
+
+def test_the_pool_is_filled_when_due():
+    pool = Slots()
+    filler = callbacks.PoolFiller(pool, 4, 10)
+    filler.set_model(Model())
+    for batch in range(6):  # steps 5 to 10
+        filler.on_train_batch_end(batch)
+    assert pool.calls == [(5, 6), (5, 9)]
+
+
+def test_draws_depend_on_seed_and_step_alone():
+    def drawn(start: int, seed: int) -> list[tuple]:
+        pool = Slots(10, 20, 30, 40)
+        sampler = callbacks.PoolSampler(pool, start, seed)
+        sampler.set_model(model := Model())
+        for batch in range(40 - start):
+            sampler.on_train_batch_begin(batch)
+            assert model.held == pool.files[sampler.slot]
+            model.held += 1
+            sampler.on_train_batch_end(batch)
+        return pool.calls
+
+    whole = drawn(0, 3)
+    assert [step for _, _, step in whole] == list(range(1, 41))
+    assert all(value == 10 * slot + 11 for slot, value, _ in whole)
+    assert {slot for slot, _, _ in whole} == {0, 1, 2, 3}
+    assert drawn(25, 3) == whole[25:] and drawn(0, 4) != whole

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.bilevel import SearchModel
+from sedona_tf.bilevel import SearchModel, relaxed_field
 
 
 def make_model() -> SearchModel:
@@ -75,3 +75,37 @@ def test_replicas_give_the_hypergradient_of_one(float64):
         np.testing.assert_allclose(theirs.numpy(), mine.numpy(), rtol=1e-9, atol=1e-13)
     np.testing.assert_allclose(two.alpha.numpy(), one.alpha.numpy(), rtol=1e-8)
     np.testing.assert_allclose(two.snapshot()["weights"], one.snapshot()["weights"], rtol=1e-9)
+
+
+def test_a_pretraining_step_is_the_fields(float64):
+    model = make_model()
+    model.begin_phase(0.0625)  # the same number in all precisions
+    images, labels = (tf.constant(each[0]) for each in batches()["train"])
+    state, net = model._present(), model.supernet
+    half = tf.constant(0.5, tf.float64)
+    p, mixture = tf.fill((2,), half), tf.fill((2, 2), half)
+    field = relaxed_field(net, state, p, mixture, images, labels)
+    logs = model.train_step((images, labels))
+    found = model.snapshot()
+    velocity = field.gradients + 1e-4 * state.weights
+    np.testing.assert_allclose(found["velocity"], velocity, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found["weights"], state.weights - 0.0625 * velocity, rtol=1e-9)
+    np.testing.assert_allclose(found["statistics"], field.statistics, rtol=1e-12)
+    np.testing.assert_allclose(logs["loss"], field.losses[2], rtol=1e-12)
+    np.testing.assert_allclose(logs["local_loss"], np.mean(field.losses[:2]), rtol=1e-12)
+    hits = np.argmax(field.logits, axis=1) == labels.numpy()
+    assert 0 < hits.sum() < len(hits)  # or the accuracy would show little
+    np.testing.assert_allclose(logs["accuracy"], hits.mean())
+
+
+def test_what_a_model_starts_with(float64):
+    model = make_model()
+    np.testing.assert_array_equal(model.cut_probability, [0.5, 0.5])
+    np.testing.assert_array_equal(model.candidate_weights, np.full((2, 2), 0.5))
+    adam = model.optimizer
+    assert (float(adam.learning_rate), adam.beta_1) == (0.01, 0.5) and not model.jit_compile
+    images = batches()["train"][0][0]
+    np.testing.assert_array_equal(model(images), model.supernet.backbone(images))
+    model.step_in_phase.assign(7)
+    model.begin_phase(lambda step: step + 1)
+    assert int(model.step_in_phase.value) == 0 and int(model._rate()) == 1

@@ -10,7 +10,7 @@ import pytest
 
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Costs, PartCost, Plan
-from sedona_tf.plans.cost_aware import choose, front
+from sedona_tf.plans.cost_aware import Choice, choose, front
 
 
 def random_plan(rng: random.Random, num_units: int, candidates: int, ties: bool) -> Plan:
@@ -206,3 +206,68 @@ def test_costs_refuse_what_is_no_time(value):
     part = PartCost()
     with pytest.raises(ValueError, match="finite"):
         dataclasses.replace(part, flops=1.5)
+
+
+def test_choices_are_what_they_say():
+    """Score, time and memory of each choice, from its cuts and nets."""
+    rng = random.Random(21)
+    plan = random_plan(rng, 7, 3, ties=False)
+    costs = random_costs(rng, plan)
+    found = front(plan, costs, 3)
+    assert len(found) > 1
+    for choice in found:
+        blocks = costs.blocks(choice.cut_after, choice.candidates)
+        assert choice.slowest_s == max(each.seconds for each in blocks)
+        assert choice.peak_bytes == max(each.resident_bytes for each in blocks)
+        score = 0.0
+        for unit, candidate in zip(choice.cut_after, choice.candidates, strict=True):
+            row = plan.candidate_weights[unit - 1]
+            score += plan.cut_probability[unit - 1] * row[candidate] / max(row)
+        assert choice.score == pytest.approx(score, abs=1e-12)
+
+
+def test_what_does_not_fit_is_named_in_mebibytes():
+    plan = random_plan(random.Random(4), 3, 1, ties=False)
+    big = PartCost(activation_bytes=8 * 2**20)
+    costs = Costs(
+        *("toy", plan.units, plan.candidates, 8, "toy"),
+        *((big,) * 3, ((big,),) * 2, PartCost()),
+    )
+    with pytest.raises(UserError, match="into 2 blocks keeps every block within 15 MiB"):
+        front(plan, costs, 2, 15 * 2**20)
+    (fits,) = front(plan, costs, 3, 16 * 2**20)  # the limit itself is allowed
+    assert fits.cut_after == (1, 2) and fits.peak_bytes == 16 * 2**20
+    with pytest.raises(UserError, match="into 4 blocks"):
+        front(plan, costs, 4)
+
+
+CHOICES = [
+    Choice((1,), (0,), score, slowest, 0) for score, slowest in ((0.8, 4.0), (0.6, 3.0), (0.2, 2.0))
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        ({}, 0),
+        ({"balance": 0.4}, 1),
+        ({"balance": 1}, 2),
+        ({"max_slowdown": 2.0}, 0),
+        ({"max_slowdown": 1.99}, 1),
+        ({"max_slowdown": 1}, 2),
+        ({"tolerance": 0.19}, 0),
+        ({"tolerance": 0.21}, 1),
+        ({"tolerance": 0.61}, 2),
+        ({"max_slowdown": 1.5, "tolerance": 0.41}, 2),
+    ],
+)
+def test_choosing_from_a_front(arguments, chosen):
+    assert choose(CHOICES, **arguments) == CHOICES[chosen]
+
+
+def test_fronts_without_score_or_time():
+    free = [Choice((), (), 0.0, 0.0, 0)]
+    assert choose(free, 0.5, 1.0, 1e-3) == free[0]
+    for balance in (-0.01, 1.01):
+        with pytest.raises(UserError, match="balance"):
+            choose(free, balance)

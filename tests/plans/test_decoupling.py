@@ -201,3 +201,24 @@ def test_published_decouplings(name):
         assert "Received: resnet34" in refusal(path, toy("resnet34", num_units))
         assert "is for" in refusal(path, toy(name, num_units + 1))
         assert "blocks. Received: 3" in refusal(path, toy(name, num_units), 3)
+
+
+def test_counts_end_below_2_to_the_31():
+    most = 2**31 - 1
+    found = make(num_units=most, cut_after=(1, most - 1))
+    assert found.blocks() == [(1, 1), (2, most - 1), (most, most)]
+    with pytest.raises(ValueError, match="num_units must be"):
+        make(num_units=most + 1)
+    one = make(num_units=1, cut_after=(), auxiliary=())
+    assert one.blocks() == [(1, 1)] and one.num_blocks == 1
+
+
+def test_ties_in_words_and_back():
+    cuts, nets = make().ties
+    assert str(cuts) == "cut after unit 2 as good as after 1, 3"
+    assert str(nets) == "after unit 2, separable(depth=4) as good as mlp_sr"
+    for tie in (cuts, nets):
+        assert Tie.from_dict(tie.to_dict()) == tie
+    for changes in ({"chosen": "2"}, {"rivals": {1: 3}}, {"unit": 1.0}, {"more": 1}):
+        with pytest.raises(ValueError, match="ties must be objects"):
+            Tie.from_dict(cuts.to_dict() | changes)

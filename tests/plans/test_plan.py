@@ -280,3 +280,12 @@ def test_needs_no_tensorflow():
     script = "import sys, sedona_tf.plans; print({'tensorflow', 'keras'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_an_indifferent_plan_prefers_nothing():
+    plan = make_plan()
+    found = Plan.indifferent("toy", plan.units, list(plan.candidates))
+    assert (found.units, found.candidates) == (plan.units, plan.candidates)
+    assert found.cut_probability == (0.5, 0.5)
+    assert found.candidate_weights == ((0.5, 0.5), (0.5, 0.5))
+    assert Plan.indifferent("toy", plan.units[:1], plan.candidates).alpha == ()

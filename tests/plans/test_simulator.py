@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sedona_tf.errors import UserError
@@ -13,6 +15,7 @@ from sedona_tf.plans.simulator import (
     predict_data_parallel,
     recomputed,
     simulate,
+    spread,
 )
 
 
@@ -145,6 +148,7 @@ def test_is_deterministic():
     [
         {"blocks": [], "batch_size": 8},
         {"blocks": [block(1.0, 1.0)], "batch_size": 8, "devices": [0, 1]},
+        {"blocks": [block(1.0, 1.0)] * 2, "batch_size": 8, "devices": [0, -1]},
         {"blocks": [block(1.0, 1.0)], "batch_size": 8, "schedule": "backwards"},
     ],
 )
@@ -153,7 +157,69 @@ def test_refusals(arguments):
         simulate(**arguments)
 
 
-@pytest.mark.parametrize(("bandwidth", "latency"), [(0.0, 0.0), (-1.0, 0.0), (1.0, -0.1)])
+@pytest.mark.parametrize(
+    ("bandwidth", "latency"),
+    [(0.0, 0.0), (-1.0, 0.0), (math.nan, 0.0), (1.0, -0.1), (1.0, math.inf)],
+)
 def test_links_must_be_possible(bandwidth, latency):
     with pytest.raises(UserError, match="link"):
         Link(bandwidth, latency)
+
+
+def test_free_parts_take_no_time():
+    found = simulate([PartCost()] * 2, 8)
+    assert (found.step_s, found.images_per_second) == (0.0, math.inf)
+    assert found.utilisation == (0.0, 0.0) and found.peak_bytes == (0, 0)
+    free = Costs("toy", (("a", (1,)),), (), 8, "toy", (PartCost(),), (), PartCost())
+    alone = predict_data_parallel(free, 2)
+    assert (alone.step_s, alone.images_per_second) == (0.0, math.inf)
+    assert alone.utilisation == (0.0, 0.0)
+
+
+def test_data_parallel_figures():
+    found = predict_data_parallel(costs(), 4, Link(bandwidth=41.0))
+    assert found.step_s == pytest.approx(5.25 + 6.0)
+    assert found.images_per_second == pytest.approx(16 / 11.25)
+    assert found.utilisation == pytest.approx((5.25 / 11.25,) * 4)
+    assert found.peak_bytes == (3 * 164 + 102,) * 4  # a quarter of 410 bytes of activations
+    slow = Link(latency=9.0)
+    assert predict_data_parallel(costs(), 1, slow).step_s == pytest.approx(15.0)
+    assert predict_data_parallel(costs(), 2, slow).step_s == pytest.approx(8.5 + 2 * 9.0)
+
+
+def test_a_device_without_blocks_is_idle():
+    found = simulate([block(1.0, 2.0, activation_bytes=5)] * 2, 8, devices=[0, 2])
+    assert found.utilisation == pytest.approx((1.0, 0.0, 1.0))
+    assert found.peak_bytes == (5, 0, 5)
+
+
+def test_updates_count_as_work():
+    found = simulate([PartCost(1.0, 2.0, 4.0)], 8, "lockstep")
+    assert found.step_s == pytest.approx(7.0)
+
+
+def test_blocks_are_spread_by_neighbours():
+    assert spread(5, 3) == [0, 0, 1, 1, 2]
+    assert spread(3, 1) == [0, 0, 0] and spread(1, 8) == [0]
+
+
+def test_one_output_may_be_under_way():
+    """A block computes on while its last output travels, and then waits."""
+    blocks = [block(1.0, 1.0, output_bytes=5), block(1.0, 1.0)]
+    link = Link(bandwidth=1.0)
+    found = simulate(blocks, 8, link=link, barrier=False)
+    assert found.step_s == pytest.approx(5.0)
+    assert found.utilisation == pytest.approx((2 / 5, 2 / 5))
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("barrier", [True, False])
+def test_numbers_of_devices_do_not_matter(schedule, barrier):
+    blocks = [block(1.0, 2.0, output_bytes=1), block(1.5, 3.0, output_bytes=2), block(1.0, 4.0)]
+    link = Link(bandwidth=8.0)
+    found, turned = (
+        simulate(blocks, 8, schedule, devices, link, barrier) for devices in ([0, 1, 2], [2, 1, 0])
+    )
+    assert turned.step_s == pytest.approx(found.step_s)
+    assert turned.utilisation == pytest.approx(found.utilisation[::-1])
+    assert turned.peak_bytes == found.peak_bytes[::-1]
