@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from bilevel.networks import tiny_backbone
+
 from sedona_tf import backbones, decouple, plans
 from sedona_tf.auxiliary import CrossEntropy
 from sedona_tf.decoupled import BlockOptimizer
