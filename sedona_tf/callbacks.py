@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 from sedona_tf.arrays import Arrays
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
+from sedona_tf.files import Lock
 from sedona_tf.interruption import StopRequest
 from sedona_tf.progress import progress_bar
 
-__all__ = ["Checkpoint", "NanGuard", "Progress", "StepCallback", "log_errors"]
+__all__ = [
+    "Checkpoint",
+    "FolderGuard",
+    "NanGuard",
+    "Progress",
+    "StepCallback",
+    "first_not_finite",
+    "log_errors",
+]
 
 
 @contextlib.contextmanager
@@ -45,17 +56,43 @@ class StepCallback(keras.callbacks.Callback):
         return self.start + batch + 1
 
 
-class NanGuard(StepCallback):
-    """Stops on the first metric that is not finite, naming it and the step."""
+class FolderGuard(keras.callbacks.Callback):
+    """Stops when the run's folder was deleted or replaced, before anything else is written."""
 
-    def __init__(self, phase: str, start: int, left: str = "the last checkpoint is kept") -> None:
+    def __init__(self, lock: Lock) -> None:
+        super().__init__()
+        self.lock = lock
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.lock.require()
+
+
+class NanGuard(StepCallback):
+    """Stops on the first number that is not finite, naming it, the step and the part at fault.
+
+    Args:
+        phase: that the steps belong to.
+        start: steps of it that are done.
+        variables: name of a part of the network to all its variables, from the input up, as
+            `variables_by_part` of the models gives them.
+        store: of the run's checkpoints, whose newest the message names; None if there are none.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        start: int,
+        variables: Mapping[str, Sequence[keras.Variable]],
+        store: CheckpointStore | None = None,
+    ) -> None:
         super().__init__(phase, start)
-        self.left = left
+        self.variables = variables
+        self.store = store
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         self.check(logs or {}, self.step(batch))
 
-    def check(self, metrics: dict[str, float], step: int) -> None:
+    def check(self, metrics: Mapping[str, float], step: int) -> None:
         """Looks at the metrics of a step.
 
         Raises:
@@ -63,10 +100,64 @@ class NanGuard(StepCallback):
         """
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"{name} is {value} at {self.phase} step {step}; {self.left}. "
-                    "A lower learning rate usually helps."
-                )
+                self._stop(f"{name} is {value} at {self.phase} step {step}")
+
+    def check_arrays(self, arrays: Arrays, step: int) -> None:
+        """Looks at what is to be saved: the update of a step may spoil it after its last metric.
+
+        Raises:
+            UserError: if anything in it is not finite.
+        """
+        for name, array in arrays.items():
+            if array.dtype.kind in "fV" and not np.isfinite(array).all():  # V: bfloat16
+                kind = name.removeprefix("model/").partition("/")[0]
+                self._stop(f"{kind} not finite after {self.phase} step {step}")
+
+    def _stop(self, problem: str) -> NoReturn:
+        part = first_not_finite(self.variables)
+        where = f"the first part with such numbers is {part}; " if part else ""
+        if self.store is None:
+            left = "nothing of it is kept"
+        elif self.store.newest is None:
+            left = "there is no checkpoint yet"
+        else:
+            left = f"the last checkpoint ({self.store.newest}) is kept"
+        raise UserError(f"{problem}; {where}{left}. A lower learning rate usually helps.")
+
+
+def first_not_finite(variables: Mapping[str, Sequence[keras.Variable]]) -> str | None:
+    """The lowest part of a network that computed something that is not finite.
+
+    The weights do not tell: the gradient of a bad loss spoils all of them on its way down, within
+    the same step. Moving statistics do, which are made on the way up, and so do the weights of a
+    part that has none while all below it computed well.
+
+    Args:
+        variables: name of a part to its variables, from the input up.
+
+    Returns:
+        The name; None if all variables are finite.
+
+    Example: the first unit's weights were spoilt from above.
+        >>> def part(weight, *statistics):
+        ...     variables = [keras.Variable(weight)]
+        ...     return [*variables, *(keras.Variable(s, trainable=False) for s in statistics)]
+        >>> first_not_finite({"unit 1": part(np.nan, 1.0), "unit 2": part(np.nan, np.inf)})
+        'unit 2'
+    """
+    found: list[tuple[int, str]] = []
+    for name, group in variables.items():
+        floating = [v for v in group if "float" in keras.backend.standardize_dtype(v.dtype)]
+        statistics = [v for v in floating if not v.trainable]
+        if _spoilt(statistics):
+            found.append((0, name))
+        elif _spoilt(floating):
+            found.append((2 if statistics else 1, name))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _spoilt(variables: Sequence[keras.Variable]) -> bool:
+    return not all(np.isfinite(variable.numpy()).all() for variable in variables)
 
 
 class Progress(StepCallback):
@@ -109,9 +200,11 @@ class Checkpoint(StepCallback):
         store: CheckpointStore,
         capture: Callable[[], Arrays],
         request: StopRequest,
+        guard: NanGuard,
     ) -> None:
         super().__init__(phase, start)
         self.every, self.store, self.capture, self.request = every, store, capture, request
+        self.guard = guard
 
     def on_train_begin(self, logs=None) -> None:
         self.request.waits = False
@@ -124,8 +217,15 @@ class Checkpoint(StepCallback):
         self.stop_if_asked(step)
 
     def save(self, step: int) -> None:
-        """Saves all that the run needs to go on, as it is after `step`."""
-        self.store.write(Position(self.phase, step), self.capture())
+        """Saves all that the run needs to go on, as it is after `step`.
+
+        Raises:
+            UserError: if something in it is not finite, or it cannot be written; the checkpoints
+                that there are stay.
+        """
+        arrays = self.capture()
+        self.guard.check_arrays(arrays, step)
+        self.store.write(Position(self.phase, step), arrays)
 
     def stop_if_asked(self, step: int) -> None:
         """Ends the run, just saved, if a signal has come.

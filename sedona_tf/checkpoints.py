@@ -38,12 +38,16 @@ class CheckpointStore:
     Args:
         folder: where the checkpoints lie; made if need be.
         pool: a search's snapshots; `write` deletes those that neither checkpoint refers to.
+
+    Attributes:
+        newest: where the newest complete checkpoint stands, once one was written or read.
     """
 
     def __init__(self, folder: Path, pool: SnapshotPool | None = None) -> None:
         make_folder(folder)
         self.folder = folder
         self.pool = pool
+        self.newest: Position | None = None
         self._complete: dict[Path, list[str]] = {}  # oldest first; the snapshots of each
 
     def write(self, position: Position, arrays: Arrays) -> None:
@@ -58,6 +62,7 @@ class CheckpointStore:
         write_arrays(path, {"position": np.frombuffer(head, np.uint8), **arrays})
         self._complete.pop(path, None)
         self._complete[path] = files
+        self.newest = position
         self._complete = dict(list(self._complete.items())[-2:])
         for other in self._paths():
             if other not in self._complete:
@@ -101,6 +106,7 @@ class CheckpointStore:
             if problems:
                 print(f"{' '.join(problems)} Going on from {found[0]}.", file=sys.stderr)
             self._complete = dict(reversed(complete.items()))
+            self.newest = found[0]
             if self.pool:
                 self.pool.files[:] = next(iter(complete.values()))
         return found

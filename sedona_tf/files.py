@@ -14,10 +14,12 @@ from typing import IO
 
 from sedona_tf.errors import UserError
 
-__all__ = ["atomic_folder", "atomic_write", "locked", "make_folder", "remove_partial"]
+__all__ = ["Lock", "atomic_folder", "atomic_write", "locked", "make_folder", "remove_partial"]
 
 PARTIAL = ".partial"
 """How the name of a file that is still being written ends."""
+LOCK = ".lock"
+"""Name of a folder's lock file."""
 
 
 @contextlib.contextmanager
@@ -134,8 +136,38 @@ def remove_partial(folder: Path) -> None:
         raise UserError(f"cannot clean {folder}: {error.strerror or error}.") from error
 
 
+class Lock:
+    """What `locked` holds on a folder.
+
+    Args:
+        folder: the folder.
+        file: its lock file, open and locked.
+    """
+
+    def __init__(self, folder: Path, file: IO[bytes]) -> None:
+        self.folder = folder
+        self._file = file
+
+    def require(self) -> None:
+        """Makes sure that the folder is the one that was locked.
+
+        One that was deleted may have been made anew and locked by another run since.
+
+        Raises:
+            UserError: if it is not.
+        """
+        try:
+            now = os.stat(self.folder / LOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            now = None
+        except OSError as error:
+            raise UserError(f"cannot use {self.folder}: {error.strerror or error}.") from error
+        if now is None or not os.path.samestat(os.fstat(self._file.fileno()), now):
+            raise UserError(f"{self.folder} was deleted or replaced while this run was using it.")
+
+
 @contextlib.contextmanager
-def locked(folder: str | os.PathLike) -> Iterator[None]:
+def locked(folder: str | os.PathLike) -> Iterator[Lock]:
     """Keeps a folder, made if need be, to one process.
 
     The lock is on the open file `.lock` in the folder. The kernel releases it when the process
@@ -144,13 +176,16 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
     Args:
         folder: the folder.
 
+    Yields:
+        The `Lock`.
+
     Raises:
         UserError: if another process has locked it, or it cannot be made or locked.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "ab")  # noqa: SIM115 (closed below)
+        file = open(folder / LOCK, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f"cannot use {folder}: {error.strerror or error}.") from error
     with file:
@@ -160,4 +195,4 @@ def locked(folder: str | os.PathLike) -> Iterator[None]:
             raise UserError(f"{folder} is in use by another run; wait, or take another.") from None
         except OSError as error:
             raise UserError(f"cannot lock {folder}: {error.strerror or error}.") from error
-        yield
+        yield Lock(folder, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ def progress_bar(
         The bar: `update` counts a unit, `close` ends the line.
     """
     terminal = sys.stdout.isatty()
-    return tqdm(
+    bar = tqdm(
         desc=what,
         total=total,
         initial=done,
@@ -35,3 +36,7 @@ def progress_bar(
         dynamic_ncols=terminal,
         disable=not shown,
     )
+    # The wall clock may jump: back by a day, and nothing would appear for a day.
+    bar._time = time.monotonic
+    bar.start_t = bar.last_print_t = time.monotonic()
+    return bar

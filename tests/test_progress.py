@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
@@ -25,3 +26,13 @@ def test_unknown_totals_and_silence(total, shown, capsys):
     bar.update()
     bar.close()
     assert ("1batch" in capsys.readouterr().out) == shown
+
+
+def test_goes_on_when_the_clock_is_set_back(monkeypatch, capsys):
+    clock = itertools.count(1e9, -86_400)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(clock))
+    bar = progress_bar("training", 3, "step")
+    bar.mininterval = 0.0
+    bar.update()
+    assert re.search(r" 1/3 \[00:00<00:0\d,", capsys.readouterr().out)
+    bar.close()

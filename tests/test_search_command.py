@@ -67,6 +67,7 @@ def test_refuses_an_unwritable_folder(tmp_path):
 def test_stops_when_it_diverges(tmp_path):
     result = search(*SMALL, f"--workdir={tmp_path}", "--recipe.search.learning_rate=1e30")
     refused(result, "pretraining step")
+    assert "the first part with such numbers is unit 1" in result.stderr
 
 
 def test_help_answers_without_tensorflow():

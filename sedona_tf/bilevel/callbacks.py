@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
-from sedona_tf.callbacks import StepCallback
+from sedona_tf.callbacks import NanGuard, StepCallback
 from sedona_tf.reporting.plots import heat_map
 
 __all__ = ["ArchitectureLog", "PoolFiller", "PoolSampler"]
@@ -24,15 +24,18 @@ class PoolFiller(StepCallback):
 
     model: SearchModel
 
-    def __init__(self, pool: SnapshotPool, start: int, steps: int) -> None:
+    def __init__(self, pool: SnapshotPool, start: int, steps: int, guard: NanGuard) -> None:
         super().__init__("pretraining", start)
         self.pool = pool
         self.steps = steps
+        self.guard = guard
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         step = self.step(batch)
         if self.pool.due(step, self.steps):
-            self.pool.add(self.model.snapshot(), step)
+            snapshot = self.model.snapshot()
+            self.guard.check_arrays(snapshot, step)
+            self.pool.add(snapshot, step)
 
 
 class PoolSampler(StepCallback):
@@ -40,10 +43,11 @@ class PoolSampler(StepCallback):
 
     model: SearchModel
 
-    def __init__(self, pool: SnapshotPool, start: int, seed: int) -> None:
+    def __init__(self, pool: SnapshotPool, start: int, seed: int, guard: NanGuard) -> None:
         super().__init__("search", start)
         self.pool = pool
         self.seed = seed
+        self.guard = guard
 
     def on_train_batch_begin(self, batch, logs=None) -> None:
         # A pure function of the step, so that a resumed search draws what it would have drawn.
@@ -52,7 +56,9 @@ class PoolSampler(StepCallback):
         self.model.restore(self.pool.load(self.slot))
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        self.pool.replace(self.slot, self.model.snapshot(), self.step(batch))
+        snapshot, step = self.model.snapshot(), self.step(batch)
+        self.guard.check_arrays(snapshot, step)
+        self.pool.replace(self.slot, snapshot, step)
 
 
 class ArchitectureLog(StepCallback):

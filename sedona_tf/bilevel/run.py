@@ -19,11 +19,11 @@ from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
-from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, log_errors
+from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import locked, remove_partial
+from sedona_tf.files import Lock, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
@@ -57,16 +57,20 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
     check_search(recipe.search)
     if resume and not (workdir / "recipe.json").exists():
         raise UserError(f"{workdir} does not hold a search; there is nothing to resume.")
-    with StopRequest() as request, locked(workdir):
+    with StopRequest() as request, locked(workdir) as lock:
         if (workdir / "recipe.json").exists() and not resume:
             raise UserError(
                 f"{workdir} holds a search already; pass --resume or another --workdir."
             )
-        return _search(recipe, workdir, resume, request)
+        return _search(recipe, workdir, resume, request, lock)
 
 
 def _search(
-    recipe: ml_collections.ConfigDict, workdir: Path, resume: bool, request: StopRequest
+    recipe: ml_collections.ConfigDict,
+    workdir: Path,
+    resume: bool,
+    request: StopRequest,
+    lock: Lock,
 ) -> Plan:
     settings = recipe.search
     space = AuxiliarySpace(**settings.space)
@@ -122,7 +126,9 @@ def _search(
     with request.deferred(), log_errors(workdir / "logs"):
         for phase in list(phases)[list(phases).index(start.phase) :]:
             done = start.step if phase == start.phase else 0
-            _run_phase(phase, done, recipe, data, model, pool, store, history, workdir, request)
+            _run_phase(
+                phase, done, recipe, data, model, pool, store, history, workdir, request, lock
+            )
 
     plan = Plan(
         backbone=backbone.name,
@@ -137,6 +143,7 @@ def _search(
             | {"tensorflow": tf.__version__, "python": platform.python_version()},
         },
     )
+    lock.require()
     save_history(workdir / "history.json", "search", history)
     plan.save(workdir / "plan.json")
     search_report(
@@ -174,6 +181,7 @@ def _run_phase(
     history: dict[str, list],
     workdir: Path,
     request: StopRequest,
+    lock: Lock,
 ) -> None:
     """Trains from step `start` of a phase to its end, and saves."""
     settings = recipe.search
@@ -187,15 +195,22 @@ def _run_phase(
         )
     )
     model.step_in_phase.assign(start)
+    guard = NanGuard(phase, start, model.variables_by_part(), store)
     saver = Checkpoint(
-        phase, start, settings.checkpoint_every, store, lambda: capture(model, history), request
+        phase,
+        start,
+        settings.checkpoint_every,
+        store,
+        lambda: capture(model, history),
+        request,
+        guard,
     )
     if start < steps:
         specific = (
-            [PoolFiller(pool, start, steps)]
+            [PoolFiller(pool, start, steps, guard)]
             if pretraining
             else [
-                PoolSampler(pool, start, recipe.seed),
+                PoolSampler(pool, start, recipe.seed, guard),
                 ArchitectureLog(start, steps, workdir / "logs", history),
             ]
         )
@@ -209,9 +224,10 @@ def _run_phase(
                 epochs=1,
                 verbose=0,
                 shuffle=False,
-                callbacks=[*specific, NanGuard(phase, start), progress, saver, tensorboard],
+                callbacks=[FolderGuard(lock), guard, *specific, progress, saver, tensorboard],
             )
         finally:
             progress.close()
+    lock.require()
     saver.save(steps)
     saver.stop_if_asked(steps)

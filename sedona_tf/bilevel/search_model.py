@@ -115,6 +115,19 @@ class SearchModel(keras.Model):
         """`(L - 1, M)`, b."""
         return tf.nn.softmax(self.beta.value)
 
+    def variables_by_part(self) -> dict[str, list[keras.Variable]]:
+        """Names for a person to all variables of a step, from the input up; alpha and beta last."""
+        net, parts = self.supernet, {}
+        for index, unit in enumerate(net.backbone.units):
+            parts[f"unit {index + 1} ('{unit.name}')"] = unit.variables
+            for auxiliary in net.auxiliaries[index] if index < net.num_units - 1 else ():
+                parts[f"auxiliary net '{auxiliary.name}'"] = auxiliary.variables
+        return parts | {
+            "the head": net.backbone.head.variables,
+            "alpha": [self.alpha],
+            "beta": [self.beta],
+        }
+
     def train_step(self, data) -> dict[str, tf.Tensor]:
         """One step; returns this step's metrics."""
         logs = {}

@@ -32,7 +32,8 @@ class Source:
         num_classes: of the task; more than the labels use is allowed.
 
     Raises:
-        UserError: any of this does not hold, N is 0, or an image has a NaN or an infinity.
+        UserError: any of this does not hold, N is 0, or an image has a NaN or an infinity; names
+            the first such image, from 0.
     """
 
     name: str
@@ -52,10 +53,12 @@ class Source:
             raise self._wrong(f"{len(images)} images, {len(labels)} labels", "as many of each")
         if images.size == 0:
             raise self._wrong(f"no images (shape {images.shape})", "at least one")
-        low, high = int(labels.min()), int(labels.max())
-        if low < 0 or high >= self.num_classes:
+        outside = (labels < 0) | (labels >= self.num_classes)
+        if outside.any():
+            first = int(np.argmax(outside))
             raise self._wrong(
-                f"labels run from {low} to {high}", f"0 to num_classes - 1 = {self.num_classes - 1}"
+                f"image {first} has label {labels[first]}",
+                f"0 to num_classes - 1 = {self.num_classes - 1}",
             )
         if images.dtype == np.float32:
             for start in range(0, len(images), _CHUNK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -179,6 +180,17 @@ class DecoupledModel(keras.Model):
                 f"Received: {len(optimizers)}"
             )
         return optimizers
+
+    def variables_by_part(self) -> dict[str, list[keras.Variable]]:
+        """Names for a person to all variables of the parts, from the input up."""
+        numbers = itertools.count(1)
+        parts: dict[str, list[keras.Variable]] = {}
+        for block in self.blocks:
+            for unit in block.units:
+                parts[f"unit {next(numbers)} ('{unit.name}')"] = unit.variables
+            name = f"auxiliary net '{block.classifier.name}'" if block.kind else "the head"
+            parts[name] = block.classifier.variables
+        return parts
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The head's logits `(batch, num_classes)`; gradients pass all cuts."""

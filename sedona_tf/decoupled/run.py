@@ -17,8 +17,15 @@ import tensorflow as tf
 
 from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
-from sedona_tf.callbacks import Checkpoint, NanGuard, Progress, StepCallback, log_errors
-from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.callbacks import (
+    Checkpoint,
+    FolderGuard,
+    NanGuard,
+    Progress,
+    StepCallback,
+    log_errors,
+)
+from sedona_tf.checkpoints import CheckpointStore
 from sedona_tf.decoupled.build import (
     build_backbone,
     build_data,
@@ -33,7 +40,7 @@ from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import locked, remove_partial
+from sedona_tf.files import Lock, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
@@ -102,7 +109,7 @@ def run_training(
     description = workdir / "recipe.json"
     if resume and not description.exists():
         raise UserError(f"{workdir} does not hold a run; there is nothing to resume.")
-    with StopRequest() as request, locked(workdir):
+    with StopRequest() as request, locked(workdir) as lock:
         if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
         make_repeatable(recipe.seed, recipe.deterministic)
@@ -129,8 +136,8 @@ def run_training(
         decoupling.save(workdir / "decoupling.json")
         write_recipe(workdir, recipe)
         with request.deferred(), log_errors(workdir / "logs"):
-            _fit(run, start, steps, workdir, store, request, extra_callbacks)
-        return _measure(run, workdir, method)
+            _fit(run, start, steps, workdir, store, request, lock, extra_callbacks)
+        return _measure(run, workdir, lock, method)
 
 
 def load_run(workdir: Path) -> Run:
@@ -170,10 +177,12 @@ def _fit(
     workdir: Path,
     store: CheckpointStore,
     request: StopRequest,
+    lock: Lock,
     extra: Sequence[keras.callbacks.Callback],
 ) -> None:
     model, data, settings = run.model, run.data, run.recipe.train
-    log = EpochLog(start, run)
+    guard = NanGuard(PHASE, start, model.variables_by_part(), store)
+    log = EpochLog(start, run, guard)
     saver = Checkpoint(
         PHASE,
         start,
@@ -181,34 +190,36 @@ def _fit(
         store,
         lambda: capture(model, run.history),
         request,
+        guard,
     )
     if start < steps:
         progress = Progress(PHASE, start, steps)
         tensorboard = keras.callbacks.TensorBoard(
             str(workdir / "logs"), write_graph=False, update_freq=50
         )
-        guard = NanGuard(PHASE, start)
         try:
             model.fit(
                 data.training(start, steps - start),
                 epochs=1,
                 verbose=0,
                 shuffle=False,
-                callbacks=[guard, log, progress, saver, tensorboard, *extra],
+                callbacks=[FolderGuard(lock), guard, log, progress, saver, tensorboard, *extra],
             )
         finally:
             progress.close()
     model.drain()  # `fit` does, unless the run was ended after its very last step
-    store.write(Position(PHASE, steps), capture(model, run.history))
+    lock.require()
+    saver.save(steps)
     saver.stop_if_asked(steps)
 
 
 class EpochLog(StepCallback):
     """At the end of every epoch: notes the metrics, evaluates on the validation part."""
 
-    def __init__(self, start: int, run: Run) -> None:
+    def __init__(self, start: int, run: Run, guard: NanGuard) -> None:
         super().__init__(PHASE, start)
         self.run = run
+        self.guard = guard
         self.validation = run.data.validation()
         self.metrics = [(v, v.numpy()) for m in run.model.metrics for v in m.variables]
         self.seconds = 0.0
@@ -229,6 +240,7 @@ class EpochLog(StepCallback):
         if step % steps:
             return
         validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
+        self.guard.check({"val_loss": validation["loss"]}, step)
         row = {"step": step, "epoch": step / steps, **{k: float(v) for k, v in logs.items()}}
         row |= {"val_step": step, "val_epoch": step / steps, "val_loss": validation["loss"]}
         row |= {"val_error": 1.0 - validation["accuracy"]}
@@ -239,7 +251,7 @@ class EpochLog(StepCallback):
         self.seconds, self.timed = 0.0, 0
 
 
-def _measure(run: Run, workdir: Path, method: str) -> Evaluation:
+def _measure(run: Run, workdir: Path, lock: Lock, method: str) -> Evaluation:
     """Evaluates on the test split, for the first time, and writes what came out."""
     model, recipe, data = run.model, run.recipe, run.data
     evaluation = Ensemble(model, progress=True).calibrate(data.validation()).evaluate(data.test())
@@ -262,6 +274,7 @@ def _measure(run: Run, workdir: Path, method: str) -> Evaluation:
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }
+    lock.require()
     save_history(workdir / "history.json", "training", run.history)
     save_metrics(workdir / "metrics.json", metrics)
     title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"

@@ -18,11 +18,13 @@ import keras
 import tensorflow as tf
 
 from sedona_tf.errors import UserError
-from sedona_tf.hosts import parse_addresses, silent
+from sedona_tf.hosts import Tether, parse_addresses, silent
 
 __all__ = ["Watchdog", "guarded"]
 
 PROBE_SECONDS = 5.0
+LIMIT_SECONDS = 40.0
+"""With two probes, a worker that is stopped is reported within a minute."""
 RESUME = "resume from the last checkpoint"
 RESTART = f"start it again and {RESUME}"
 
@@ -47,7 +49,7 @@ class Watchdog(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, addresses: Sequence[str], limit: float = 60.0, patience: float = 1800.0
+        self, addresses: Sequence[str], limit: float = LIMIT_SECONDS, patience: float = 1800.0
     ) -> None:
         super().__init__()
         if not limit > 0 or not patience >= limit:
@@ -58,6 +60,7 @@ class Watchdog(keras.callbacks.Callback):
         self.addresses = list(addresses)
         self.limit = limit
         self.patience = patience
+        self._tethers: dict[str, Tether] = {}
         self._steps = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -65,11 +68,18 @@ class Watchdog(keras.callbacks.Callback):
     def start(self) -> None:
         """Starts to watch; without addresses there is nothing to watch."""
         if self.addresses:
+            self._tethers = {each: Tether(each, PROBE_SECONDS) for each in self.addresses}
             self._thread.start()
 
     def stop(self) -> None:
         """Watches no longer."""
         self._ended.set()
+        for tether in self._tethers.values():
+            tether.close()
+
+    def ended(self) -> list[str]:
+        """The workers whose connection has ended, as it does when the process does."""
+        return [address for address, tether in self._tethers.items() if tether.cut()]
 
     def feed(self, *_) -> None:
         """Reports progress."""
@@ -92,6 +102,7 @@ class Watchdog(keras.callbacks.Callback):
         seen, hungry, look_at = -1, 0.0, self.limit
         while not self._ended.wait(tick):
             hungry += tick
+            self.ended()  # keeps the connections up
             if self._steps != seen:
                 seen, hungry, look_at = self._steps, 0.0, self.limit
             elif hungry >= look_at:
@@ -110,7 +121,7 @@ class Watchdog(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def guarded(
-    addresses: str | Sequence[str], limit: float = 60.0, patience: float = 1800.0
+    addresses: str | Sequence[str], limit: float = LIMIT_SECONDS, patience: float = 1800.0
 ) -> Iterator[Watchdog]:
     """Watches over the workers while a model that lives on them is used.
 
@@ -138,7 +149,7 @@ def guarded(
     try:
         yield watchdog
     except tf.errors.OpError as error:
-        problem = _blame(error, watchdog.addresses)
+        problem = _blame(error, watchdog)
         if problem is None:
             raise
         raise UserError(problem) from error
@@ -146,12 +157,17 @@ def guarded(
         watchdog.stop()
 
 
-def _blame(error: tf.errors.OpError, addresses: Sequence[str]) -> str | None:
+def _blame(error: tf.errors.OpError, watchdog: Watchdog) -> str | None:
     """Says in one line which worker caused an error; None if none did."""
+    addresses = watchdog.addresses
     lost = silent(addresses, PROBE_SECONDS)
     if lost:
         return f"{_named(addresses, lost)}; {RESTART}"
     message, names = str(error), ", ".join(addresses)
+    again = watchdog.ended()
+    if again:
+        who = ", ".join(f"{each} (task {addresses.index(each)})" for each in again)
+        return f"worker {who} broke off and answers again, probably started anew; {RESUME}"
     if "probably restarted" in message or "Unable to find a context_id" in message:
         # The task that TensorFlow names may be the one that noticed.
         return f"one of the workers {names} was started again and lost the training; {RESUME}"

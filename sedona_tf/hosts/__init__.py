@@ -5,5 +5,15 @@ Nothing in here imports TensorFlow.
 
 from sedona_tf.hosts.addresses import Silence, parse_addresses, probe, silent
 from sedona_tf.hosts.fence import ANY, fence, own_address
+from sedona_tf.hosts.tether import Tether
 
-__all__ = ["ANY", "Silence", "fence", "own_address", "parse_addresses", "probe", "silent"]
+__all__ = [
+    "ANY",
+    "Silence",
+    "Tether",
+    "fence",
+    "own_address",
+    "parse_addresses",
+    "probe",
+    "silent",
+]

@@ -17,7 +17,7 @@ from sedona_tf.errors import UserError
 __all__ = ["Silence", "parse_addresses", "probe", "silent"]
 
 # RFC 9113: the client's preface and an empty SETTINGS frame (length 0, type 4, stream 0).
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS = 4
 
 
@@ -68,7 +68,7 @@ def probe(address: str, timeout: float) -> str:
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
-            connection.sendall(_PREFACE)
+            connection.sendall(PREFACE)
             greeting = b""
             while len(greeting) < 9:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))

@@ -137,7 +137,7 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
         """
         start = initial_epoch * self.data.steps_per_epoch
         end = (epochs or self.recipe.train.epochs) * self.data.steps_per_epoch
-        guard = NanGuard("training", start, "nothing of it is kept")
+        guard = NanGuard("training", start, model.variables_by_part())
         model.fit(
             self.data.training(start, end - start),
             epochs=1,

@@ -77,7 +77,7 @@ def run_tuning(
     if resume and not description.exists():
         raise UserError(f"{workdir} does not hold a tuning; there is nothing to resume.")
     settings = {"tuner": tuner, "num_blocks": num_blocks}
-    with StopRequest() as request, locked(workdir):
+    with StopRequest() as request, locked(workdir) as lock:
         if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
         if resume:
@@ -96,6 +96,7 @@ def run_tuning(
             hypermodel,
             state,
             request,
+            lock,
             max_seconds,
             lambda records: write_trials(workdir, settings, records),
         )

@@ -11,11 +11,11 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from sedona_tf.arrays import read_arrays, write_arrays
-from sedona_tf.callbacks import Progress
+from sedona_tf.callbacks import FolderGuard, Progress
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import atomic_write
+from sedona_tf.files import Lock, atomic_write
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import document
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
@@ -48,6 +48,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         hypermodel: what to train.
         folder: for the state; goes on from what it holds.
         request: asked after each training step whether to stop.
+        lock: on the run's folder, which must be there still after each training step.
         max_seconds: no trial starts once they have taken so long in all; 0: no limit.
         on_record: called after each trial with all that are finished.
 
@@ -61,13 +62,15 @@ class DecouplingTuner(keras_tuner.Tuner):
         hypermodel: DecouplingHyperModel,
         folder: Path,
         request: StopRequest,
+        lock: Lock,
         max_seconds: float = 0.0,
         on_record: Callable[[list[TrialRecord]], None] = lambda records: None,
     ) -> None:
         # Without a hypermodel yet: the constructor would build it only to see its hyperparameters.
         super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
         self.hypermodel = hypermodel
-        self._request, self._max_seconds, self._on_record = request, max_seconds, on_record
+        self._request, self._lock = request, lock
+        self._max_seconds, self._on_record = max_seconds, on_record
         oracle.verbose = 0
 
     def records(self) -> list[TrialRecord]:
@@ -167,7 +170,11 @@ class DecouplingTuner(keras_tuner.Tuner):
         stop = _Stop(self._request, trial)
         try:
             results = self.hypermodel.fit(
-                hp, model, epochs=last, initial_epoch=first, callbacks=[progress, stop]
+                hp,
+                model,
+                epochs=last,
+                initial_epoch=first,
+                callbacks=[FolderGuard(self._lock), progress, stop],
             )
         finally:
             progress.close()

@@ -65,6 +65,12 @@ class Problem:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_equals_finite_differences(float64, steps):
     problem = Problem(steps, dropout=0.3 if steps == 2 else 0.0)
+    for p in (problem.p, tf.constant([0.0, 1.0], tf.float64)):  # a polynomial in p: also beyond
+        problem.p = p
+        check_differences(problem)
+
+
+def check_differences(problem):
     result = problem.solve()
     for name, gradient in (("p", result.cut_probability), ("b", result.mixture)):
         expected = problem.differences(name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import SearchModel, relaxed_field
+from sedona_tf.callbacks import NanGuard
+from sedona_tf.errors import UserError
 
 
 def make_model() -> SearchModel:
@@ -44,6 +47,36 @@ def test_fit_alternates(float64):
     # Adam's first steps have the size of its learning rate wherever there is a gradient.
     assert np.all(np.abs(model.alpha.numpy()) > 1e-3)
     np.testing.assert_allclose(model.alpha.numpy().sum(axis=1), 0, atol=1e-12)
+
+
+def test_hard_numbers_stay_finite_or_are_named():
+    """Constant images, one class, p at 0 and 1 exactly, a wild learning rate: one traced step."""
+    model, rate = make_model(), tf.Variable(0.05)
+    model.begin_phase(lambda step: tf.convert_to_tensor(rate))
+    guard = NanGuard("search", 0, model.variables_by_part())
+    saved, (x, y) = model.snapshot(), batches()["train"]
+
+    def search(steps, x, y):
+        data = {"train": (x, y), "validation": (x[0] + 0.1, y[0])}
+        model.restore(saved)
+        batch = tf.data.Dataset.from_tensors(data)
+        model.fit(batch.repeat(steps), verbose=0, shuffle=False, callbacks=[guard])
+
+    x = x.astype("float32")
+    for images, labels in ((x * 0 + 0.7, y), (x, y * 0 + 1), (x * 0, y * 0)):
+        search(3, images, labels)
+        state = [*model.snapshot().values(), *(v.numpy() for v in model.optimizer.variables)]
+        assert all(np.isfinite(value).all() for value in state)
+
+    model.alpha.assign([[200.0, -200.0], [-200.0, 200.0]])
+    np.testing.assert_array_equal(model.cut_probability, [1.0, 0.0])
+    search(1, x, y)
+    assert all(np.isfinite(variable.numpy()).all() for variable in model.optimizer.variables)
+    np.testing.assert_array_equal(model.cut_probability, [1.0, 0.0])
+
+    rate.assign(1e6)  # the weights stay finite in inner steps, their gradient does not
+    with pytest.raises(UserError, match=r"loss is nan at search step 1; the first .* is alpha;"):
+        search(50, x, y)
 
 
 def test_snapshot_restores_bit_for_bit():

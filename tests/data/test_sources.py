@@ -81,8 +81,8 @@ def test_source_accepts_both_types():
 
 
 REFUSED = {
-    "label above": ({"num_classes": 2}, "labels run from 0 to 2. Allowed: 0 to num_classes - 1"),
-    "label below": ({"labels": LABELS - 1}, "labels run from -1 to 1"),
+    "label above": ({"num_classes": 2}, "image 2 has label 2. Allowed: 0 to num_classes - 1 = 1"),
+    "label below": ({"labels": LABELS - 1}, "image 0 has label -1"),
     "count": ({"labels": LABELS[:3]}, "4 images, 3 labels"),
     "rank": ({"images": IMAGES[..., 0]}, r"shape \(4, 3, 3\)"),
     "empty": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "no images"),
@@ -110,7 +110,7 @@ def test_source_refuses(case):
         ({"limit": -1}, "limit must not be negative"),
         ({"image_size": -1}, "image_size must not be negative"),
         ({"num_classes": 0}, "num_classes must be positive"),
-        ({"num_classes": 5}, "labels run from 0 to 9"),
+        ({"num_classes": 5}, r"'digits': image \d+ has label [5-9]\."),
     ],
 )
 def test_load_refuses(arguments, words):

@@ -5,9 +5,11 @@ A cluster belongs to a process, so workers and the training are processes of the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -164,8 +166,22 @@ def error(kind=tf.errors.UnavailableError, message=""):
 )
 def test_errors_whose_worker_answers_again(monkeypatch, raised, words):
     monkeypatch.setattr("sedona_tf.decoupled.watchdog.silent", lambda addresses, timeout: {})
-    with pytest.raises(UserError, match=words), guarded("127.0.0.1:1"):
-        raise raised
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=words), guarded(address):
+            raise raised
+
+
+def test_a_worker_that_was_started_again_at_once_is_named(monkeypatch):
+    """Whichever TensorFlow names: its connection has ended."""
+    monkeypatch.setattr("sedona_tf.decoupled.watchdog.silent", lambda addresses, timeout: {})
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+        words = rf"^worker {addresses[1]} \(task 1\) broke off and answers again"
+        with pytest.raises(UserError, match=words), guarded(addresses):
+            servers[1].accept()[0].close()
+            raise error(tf.errors.AbortedError, "task:0 ... probably restarted.")
 
 
 def test_errors_that_are_no_workers_fault_stay():

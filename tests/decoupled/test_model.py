@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from bilevel.networks import tiny_backbone
 from model_checks import assert_equal, values
 
 from sedona_tf import backbones, decouple, plans
@@ -174,6 +175,47 @@ def test_mixed_precision(policy, schedule):
         isinstance(o, keras.optimizers.LossScaleOptimizer) for o in model.optimizer.optimizers
     ]
     assert scaled == [policy == "mixed_float16"] * 2
+
+
+def test_overflow_in_half_precision_lowers_the_scale_of_its_block_alone():
+    """Block 1 starts at a scale whose gradients float16 cannot hold, block 2 at a good one."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        keras.utils.set_random_seed(1)
+        backbone, scales = tiny_backbone(), (2.0**40, 2.0**10)
+        model = decouple(backbone, plans.uniform(backbone, 2, SEPARABLE), schedule="lockstep")
+        scaled = keras.optimizers.LossScaleOptimizer
+        model.compile([scaled(keras.optimizers.SGD(0.05), initial_scale=s) for s in scales])
+        rng = np.random.default_rng(0)
+        images, labels = rng.standard_normal((16, 6, 6, 2)), rng.integers(0, 3, 16)
+        first, last = (block.trainable_variables for block in model.blocks)
+        before = values(first), values(last)
+        model.train_on_batch(images, labels)
+        assert_equal(values(first), before[0])
+        assert np.any(values(last)[0] != before[1][0])
+        for _ in range(40):
+            logs = model.train_on_batch(images, labels, return_dict=True)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    falling, kept = (float(each.dynamic_scale) for each in model.optimizer.optimizers)
+    assert 1 <= falling < scales[0] / 2**10 and kept == scales[1]
+    assert np.any(values(first)[0] != before[0][0])
+    assert all(np.isfinite(value) for value in logs.values())
+    assert all(np.isfinite(value).all() for value in values(model.variables))
+
+
+@pytest.mark.parametrize("kind", ["separable", "mlp_sr", "predsim"])
+def test_images_or_labels_that_tell_nothing_apart_stay_finite(kind):
+    """Constant images have no variance to normalise by, and one class no unlike pairs."""
+    rng, backbone = np.random.default_rng(0), tiny_backbone()
+    images, labels = rng.standard_normal((16, 6, 6, 2)), rng.integers(0, 3, 16)
+    net = {"kind": kind, **({"depth": 1} if kind == "separable" else {})}
+    model = decouple(backbone, plans.uniform(backbone, 2, net))
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    for given in ((images * 0 + 0.7, labels), (images, labels * 0 + 2), (images * 0, labels * 0)):
+        history = model.fit(*given, batch_size=8, epochs=3, verbose=0).history
+        assert all(np.isfinite(each).all() for each in history.values()), history
+    assert all(np.isfinite(value).all() for value in values(model.variables))
 
 
 def test_refusals():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -142,6 +143,39 @@ def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_p
         np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=name)
     iterations = [int(each.iterations) for each in load_run(tmp_path).model.optimizer.optimizers]
     assert iterations == [10, 10]
+
+
+def test_divergence_names_metric_unit_and_step_and_keeps_a_good_checkpoint(tmp_path):
+    """Step 3 has a finite loss and spoils the weights, which step 4 finds; saved was step 2."""
+    config = recipe(train__learning_rate=1e6, train__checkpoint_every=2)
+    words = (
+        r"loss is (nan|inf) at training step (\d); the first part with such numbers is unit \d "
+        r"\('unit_\d'\); the last checkpoint \(training step (\d)\) is kept"
+    )
+    with pytest.raises(UserError) as error:
+        run_training(config, tmp_path, method="dgl", num_blocks=2)
+    found = re.search(words, str(error.value))
+    assert found and int(found[3]) < int(found[2]), error.value
+    state, _ = last_state(tmp_path)
+    assert all(np.isfinite(value).all() for value in state.values())
+    assert sorted(tmp_path.glob("checkpoints/*"))[-1].stem == f"training-{int(found[3]):08d}"
+
+
+def test_a_folder_deleted_in_mid_run_ends_it(tmp_path):
+    workdir = tmp_path / "run"
+
+    def delete(batch, logs=None):
+        if batch == 2:
+            shutil.rmtree(workdir)
+
+    with pytest.raises(UserError, match="was deleted or replaced"):
+        run_training(
+            recipe(train__checkpoint_every=1),
+            workdir,
+            method="backprop",
+            extra_callbacks=[keras.callbacks.LambdaCallback(on_train_batch_begin=delete)],
+        )
+    assert not workdir.exists()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.decoupled.state import capture
 from sedona_tf.errors import Interrupted, UserError
+from sedona_tf.files import locked
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Decoupling
 from sedona_tf.tuning import DecouplingHyperModel, DecouplingTuner, FailedTrial, tuner
@@ -205,7 +206,13 @@ def test_refuses_damaged_files(name, content, quick, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_promoted_trial_goes_on_where_it_ended(tmp_path):
+@pytest.fixture
+def lock(tmp_path):
+    with locked(tmp_path) as lock:
+        yield lock
+
+
+def test_a_promoted_trial_goes_on_where_it_ended(lock, tmp_path):
     """One epoch and then another: bit for bit the weights of two, in one process."""
     config = resolve(recipe(train__epochs=2), "sedona")
     hypermodel = DecouplingHyperModel(config, build_data(config), 2, devices="CPU:0")
@@ -214,7 +221,7 @@ def test_a_promoted_trial_goes_on_where_it_ended(tmp_path):
     oracle = keras_tuner.oracles.RandomSearchOracle(
         objective=keras_tuner.Objective("val_error", "min"), hyperparameters=given, seed=1
     )
-    runner = DecouplingTuner(oracle, hypermodel, tmp_path / "tuner", StopRequest())
+    runner = DecouplingTuner(oracle, hypermodel, tmp_path / "tuner", StopRequest(), lock)
     models, build = [], hypermodel.build
     hypermodel.build = lambda hp: models.append(build(hp)) or models[-1]
 
