@@ -3,8 +3,8 @@
 Usage: python benchmarks/soak.py [--minutes 120] [--warm_up 15] [--only search,train] [--keep DIR]
 
 Both run side by side, as the commands would, on scikit-learn's digits, until SIGTERM ends them.
-A thread of each notes twice a minute its resident memory, open files, threads, the functions that
-TensorFlow has traced, and the newest checkpoint. Targets, from the end of the warm-up on: resident
+Each notes twice a minute its resident memory, open files, threads, the functions that TensorFlow
+has traced, and the newest checkpoint. Targets, from the end of the warm-up on: resident
 memory grows by less than 2 per cent (medians of the first and the last tenth of the notes), no
 function is traced, the number of open files stays. Prints one JSON object; exit code 1 if a target
 is missed. The notes stay in DIR as JSON lines.
@@ -72,18 +72,29 @@ def note(workdir: Path) -> dict:
 
 
 def live(name: str, folder: Path, minutes: float) -> None:
-    """Runs a command in this process, taking notes, until its time is over."""
+    """Runs a command in this process, taking notes between steps, until its time is over."""
+    import keras
 
-    def watch() -> None:
-        end = time.monotonic() + 60 * minutes
-        with open(folder / f"{name}.jsonl", "a") as file:
-            while time.monotonic() < end:
-                time.sleep(EVERY)
+    end = time.monotonic() + 60 * minutes
+    file = open(folder / f"{name}.jsonl", "a")  # noqa: SIM115 (for as long as the process)
+
+    class Notes(keras.callbacks.Callback):
+        due = 0.0
+
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            if time.monotonic() >= Notes.due:
                 print(json.dumps(note(folder / name)), file=file, flush=True)
-        os.kill(os.getpid(), signal.SIGTERM)
+                Notes.due = time.monotonic() + EVERY
+            if time.monotonic() >= end:
+                os.kill(os.getpid(), signal.SIGTERM)
 
+    plain = keras.Model.fit
+
+    def fit(self, *arguments, callbacks=(), **options):
+        return plain(self, *arguments, callbacks=[*callbacks, Notes()], **options)
+
+    keras.Model.fit = fit
     sys.argv = [f"sedona_tf.{name}", *RUNS[name], f"--workdir={folder / name}"]
-    threading.Thread(target=watch, daemon=True).start()
     runpy.run_module(f"sedona_tf.{name}", run_name="__main__", alter_sys=True)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, first_not_finite
+from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, TensorBoard, first_not_finite
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
 from sedona_tf.files import locked
@@ -89,3 +89,26 @@ def test_a_folder_that_is_another_now_ends_the_run(what, tmp_path):
             folder.touch()
         with pytest.raises(UserError, match=f"{folder} was deleted or replaced"):
             guard.on_train_batch_end(1)
+
+
+def test_tensorboard_is_handed_numpys_numbers_of_the_recorded_steps_only(tmp_path, monkeypatch):
+    """TensorFlow keeps Python numbers for good, recorded or not: 0.7 KB for each."""
+    handed, plain = [], keras.callbacks.TensorBoard.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        handed.append((batch, type(logs["loss"])))
+        plain(self, batch, logs)
+
+    monkeypatch.setattr(keras.callbacks.TensorBoard, "on_train_batch_end", on_train_batch_end)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    board = TensorBoard(tmp_path, every=3)
+    model.fit(np.ones((7, 2)), np.ones(7), batch_size=1, verbose=0, callbacks=[board])
+    assert handed == [(2, np.float32), (5, np.float32)]
+    recorded = [
+        (event.step, value.tag)
+        for path in (tmp_path / "train").iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    ]
+    assert [step for step, tag in recorded if tag == "batch_loss"] == [3, 6]

@@ -91,14 +91,15 @@ class ArchitectureLog(StepCallback):
         history["cut_probability"].append(p)
         history["candidate_weights"].append(b)
         history["outer_loss"].append(float(logs["outer_loss"]))
-        # keras.callbacks.TensorBoard turns recording off for all but each tenth step.
-        with self.writer.as_default(step=step), tf.summary.record_if(True):
+        # keras.callbacks.TensorBoard turns recording off for all but each tenth step. Numbers are
+        # NumPy's: TensorFlow keeps every Python number for good.
+        with self.writer.as_default(step=np.int64(step)), tf.summary.record_if(True):
             for unit, value in enumerate(p, 1):
                 tf.summary.scalar(f"cut_probability/unit_{unit}", value)
             tf.summary.histogram("candidate_weights", b)
             tf.summary.histogram("alpha", self.model.alpha.value)
             tf.summary.histogram("beta", self.model.beta.value)
-            tf.summary.scalar("outer_loss", history["outer_loss"][-1])
+            tf.summary.scalar("outer_loss", np.float32(logs["outer_loss"]))
             if step % math.ceil(self.steps / IMAGES) == 0 or step == self.steps:
                 image = heat_map(history["steps"], history["cut_probability"])
                 tf.summary.image("cut_probability", image[None])

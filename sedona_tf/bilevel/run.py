@@ -19,7 +19,14 @@ from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
-from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress, log_errors
+from sedona_tf.callbacks import (
+    Checkpoint,
+    FolderGuard,
+    NanGuard,
+    Progress,
+    TensorBoard,
+    log_errors,
+)
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
@@ -215,9 +222,7 @@ def _run_phase(
             ]
         )
         progress = Progress(phase, start, steps)
-        tensorboard = keras.callbacks.TensorBoard(
-            str(workdir / "logs" / phase), write_graph=False, update_freq=10
-        )
+        tensorboard = TensorBoard(workdir / "logs" / phase, every=10)
         try:
             model.fit(
                 (data.training if pretraining else data.search)(start, steps - start),

@@ -23,6 +23,7 @@ from sedona_tf.callbacks import (
     NanGuard,
     Progress,
     StepCallback,
+    TensorBoard,
     log_errors,
 )
 from sedona_tf.checkpoints import CheckpointStore
@@ -194,9 +195,7 @@ def _fit(
     )
     if start < steps:
         progress = Progress(PHASE, start, steps)
-        tensorboard = keras.callbacks.TensorBoard(
-            str(workdir / "logs"), write_graph=False, update_freq=50
-        )
+        tensorboard = TensorBoard(workdir / "logs", every=50)
         try:
             model.fit(
                 data.training(start, steps - start),

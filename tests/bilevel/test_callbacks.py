@@ -141,25 +141,36 @@ class Model:
         self.held = value
 
 
+class Guard:
+    """Notes the snapshots that it is asked about, which are numbers here."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
+
+    def check_arrays(self, value: int, step: int) -> None:
+        self.seen.append((value, step))
+
+
 def test_the_pool_is_filled_when_due():
     pool = Slots()
-    filler = callbacks.PoolFiller(pool, 4, 10)
+    filler = callbacks.PoolFiller(pool, 4, 10, guard := Guard())
     filler.set_model(Model())
     for batch in range(6):  # steps 5 to 10
         filler.on_train_batch_end(batch)
-    assert pool.calls == [(5, 6), (5, 9)]
+    assert pool.calls == guard.seen == [(5, 6), (5, 9)]
 
 
 def test_draws_depend_on_seed_and_step_alone():
     def drawn(start: int, seed: int) -> list[tuple]:
         pool = Slots(10, 20, 30, 40)
-        sampler = callbacks.PoolSampler(pool, start, seed)
+        sampler = callbacks.PoolSampler(pool, start, seed, guard := Guard())
         sampler.set_model(model := Model())
         for batch in range(40 - start):
             sampler.on_train_batch_begin(batch)
             assert model.held == pool.files[sampler.slot]
             model.held += 1
             sampler.on_train_batch_end(batch)
+        assert guard.seen == [(value, step) for _, value, step in pool.calls]
         return pool.calls
 
     whole = drawn(0, 3)
