@@ -130,7 +130,7 @@ KINDS = {
             "--max_trials=1",
         ),
         best,
-        started="tuner/oracle.json",
+        started="tuner/trial_*/trial.json",
     ),
 }
 

@@ -117,6 +117,7 @@ class DecouplingTuner(keras_tuner.Tuner):
 
     def pre_create_trial(self) -> None:
         """Ends the search if a signal has come or the time is spent."""
+        self._lock.require()
         self._request.stop("stopped between two trials; --resume goes on.")
         spent = sum(record.seconds for record in self.records())
         if self._max_seconds and spent >= self._max_seconds:
@@ -150,6 +151,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         Raises:
             FailedTrial: if its result could not be kept.
         """
+        self._lock.require()
         if trial.status != TrialStatus.COMPLETED:
             reason = str(trial.message).strip().splitlines()[-1]
             raise FailedTrial(f"trial {trial.trial_id} failed: {reason}")
