@@ -24,6 +24,7 @@ from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.data.idx import read_folder
 from sedona_tf.errors import UserError
+from sedona_tf.files import locked
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import Costs, PartCost, Plan, load_decoupling
 from sedona_tf.profiling.cache import CostCache
@@ -284,8 +285,9 @@ def _runner(state: Path) -> DecouplingTuner:
         hyperparameters=hp,
         seed=1,
     )
-    with contextlib.redirect_stdout(io.StringIO()):  # keras-tuner says that it reloads
-        return DecouplingTuner(oracle, None, state, StopRequest())
+    quiet = contextlib.redirect_stdout(io.StringIO())  # keras-tuner says that it reloads
+    with locked(state) as lock, quiet:
+        return DecouplingTuner(oracle, None, state, StopRequest(), lock)
 
 
 def _arrays(value: float) -> Arrays:
