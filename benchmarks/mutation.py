@@ -15,8 +15,8 @@ docstrings, `__all__` or what stands under `if TYPE_CHECKING`, and those that ar
 
 Every verdict is one line of DIR/PACKAGE.jsonl. A run goes on where the last one stopped; --again
 tests those again that had survived, after tests were added. --fork imports TensorFlow once and
-forks for every mutant, before anything has been computed; the verdicts are the same, some six
-seconds sooner. Prints one JSON object at the end.
+forks for every mutant, before anything has been computed: some six seconds less a mutant, and the
+same verdicts for 24 of 24 mutants of plans; not compared for the others. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -105,6 +105,7 @@ def test_for_one_plan_only():
         ({"unit_costs": [*PARTS[:2], 1.0]}, "unit_costs must hold parts' costs"),
         ({"unit_costs": [*PARTS[:2], {"flops": 1}]}, "objects with the fields of a part's cost"),
         ({"auxiliary_costs": ((PARTS[:2]),)}, "auxiliary_costs must have 2 rows"),
+        ({"auxiliary_costs": (PARTS[:2],) * 3}, "auxiliary_costs must have 2 rows"),
         ({"auxiliary_costs": 2}, "auxiliary_costs must have 2 rows"),
         ({"auxiliary_costs": (PARTS[:2], PARTS[:1])}, "auxiliary_costs must have 2 entries"),
         ({"head_cost": None}, "head_cost must hold parts' costs"),

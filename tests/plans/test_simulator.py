@@ -77,6 +77,15 @@ def test_one_device_does_all_the_work(schedule):
     assert found.utilisation == pytest.approx((1.0,))
 
 
+def test_a_block_waits_for_its_last_but_one_output_to_be_sent():
+    """Without barriers a quick block would run ahead of its link, and fill memory, for ever."""
+    quick = block(1.0, 1.0, output_bytes=500)
+    link = Link(bandwidth=100.0)
+    found = simulate([quick, block(1.0, 1.0)], 8, link=link, barrier=False)
+    assert found.step_s == pytest.approx(5.0)
+    assert found.utilisation == pytest.approx((0.4, 0.4))
+
+
 def test_an_idle_core_helps_with_a_backward_pass():
     slow, fast = block(1.0, 3.2, update_s=0.8), block(1.0, 1.0)
     apart, helped = (simulate([slow, fast], 8, helping=helping) for helping in (False, True))
