@@ -111,7 +111,7 @@ def test_for_one_plan_only():
         ({"head_cost": None}, "head_cost must hold parts' costs"),
         ({"units": ()}, "units must be"),
     ],
-    ids=range(13),
+    ids=range(14),
 )
 def test_refuses_wrong_fields(changes, words):
     with pytest.raises(ValueError, match=words):
