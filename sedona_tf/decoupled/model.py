@@ -72,6 +72,9 @@ class DecoupledModel(keras.Model):
       different devices never wait for each other. At the end of `fit` the buffers drain, so every
       block has seen every batch once; metrics lag K-1 steps behind.
 
+    Both end with the same weights, bit for bit as long as the batch size is not fixed in the graph
+    (by a data set that drops the remainder): then to rounding.
+
     Args:
         backbone: the network; shared, and moved to the blocks' devices.
         decoupling: where to cut.

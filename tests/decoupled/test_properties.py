@@ -105,7 +105,7 @@ def test_any_plan(tmp_path: Path, name: str, num_blocks: int):
 
     lockstep, pipelined = make("lockstep"), make("pipelined")
     assert_cut_as_the_plan_says(lockstep, plan, num_blocks)
-    step = step_of(lockstep)
+    step = step_of(lockstep, batches[0])
     assert_learns_from_below_only(lockstep, step, batches[0], int(rng.integers(num_blocks)))
     assert_pipelined_is_lockstep_delayed(lockstep, step, pipelined, batches)
 
