@@ -102,13 +102,13 @@ def test_for_one_plan_only():
         ({"batch_size": 8.0}, "batch_size must be a whole number from 1"),
         ({"unit_costs": PARTS[:2]}, "unit_costs must have 3 entries"),
         ({"unit_costs": {}}, "unit_costs must have 3 entries"),
-        ({"unit_costs": [*PARTS[:2], 1.0]}, "unit_costs must hold parts' costs"),
-        ({"unit_costs": [*PARTS[:2], {"flops": 1}]}, "objects with the fields of a part's cost"),
+        ({"unit_costs": [*PARTS[:2], 1.0]}, "a part's cost must be an object of"),
+        ({"unit_costs": [*PARTS[:2], {"flops": 1}]}, "a part's cost must be an object of"),
         ({"auxiliary_costs": ((PARTS[:2]),)}, "auxiliary_costs must have 2 rows"),
         ({"auxiliary_costs": (PARTS[:2],) * 3}, "auxiliary_costs must have 2 rows"),
         ({"auxiliary_costs": 2}, "auxiliary_costs must have 2 rows"),
         ({"auxiliary_costs": (PARTS[:2], PARTS[:1])}, "auxiliary_costs must have 2 entries"),
-        ({"head_cost": None}, "head_cost must hold parts' costs"),
+        ({"head_cost": None}, "a part's cost must be an object of"),
         ({"units": ()}, "units must be"),
     ],
     ids=range(14),
@@ -122,8 +122,8 @@ def test_refuses_wrong_fields(changes, words):
     ("field", "value", "words"),
     [
         ("batch_size", 0, "batch_size must be a whole number from 1"),
-        ("head_cost", {"flops": 1}, "objects with the fields of a part's cost"),
-        ("unit_costs", [1.0] * 3, "unit_costs must hold parts' costs"),
+        ("head_cost", {"flops": 1}, "a part's cost must be an object of"),
+        ("unit_costs", [1.0] * 3, "a part's cost must be an object of"),
     ],
 )
 def test_refuses_wrong_fields_of_a_file(field, value, words, tmp_path):
