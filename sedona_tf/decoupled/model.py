@@ -72,8 +72,7 @@ class DecoupledModel(keras.Model):
       different devices never wait for each other. At the end of `fit` the buffers drain, so every
       block has seen every batch once; metrics lag K-1 steps behind.
 
-    Both end with the same weights, bit for bit as long as the batch size is not fixed in the graph
-    (by a data set that drops the remainder): then to rounding.
+    Both end with the same weights, bit for bit.
 
     Args:
         backbone: the network; shared, and moved to the blocks' devices.
@@ -115,9 +114,10 @@ class DecoupledModel(keras.Model):
         for block in self.blocks:
             move(block.variables, block.device)
         if len(self.blocks) > 1:
-            # It reorders sums, differently inside and outside of a condition: with it the two
-            # schedules would agree to rounding only.
-            tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+            # They reorder sums, and fold batch sizes into means, differently inside and outside of
+            # a condition: with them the two schedules would agree to rounding only.
+            passes = ("dependency_optimization", "constant_folding")
+            tf.config.optimizer.set_experimental_options(dict.fromkeys(passes, False))
         self.buffers: list[Buffer] = []
         self._pipelined: Any = None
         self.built = True

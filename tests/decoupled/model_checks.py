@@ -20,12 +20,12 @@ def assert_equal(first, second) -> None:
 
 
 def step_of(model: DecoupledModel, batch: tuple) -> Callable:
-    """One training step, traced once, for batches of any size as `fit` gives them.
+    """One training step, traced once.
 
-    With the size in the graph, TensorFlow folds it into means, differently in the two schedules:
-    they then agree to rounding only.
+    The batch's size is in the graph, so that TensorFlow could fold it into means, differently in
+    the two schedules; recipes' data fix it too.
     """
-    specifications = [tf.TensorSpec((None, *each.shape[1:]), each.dtype) for each in batch]
+    specifications = [tf.TensorSpec(each.shape, each.dtype) for each in batch]
     return tf.function(
         lambda *data: model.train_step(data), input_signature=specifications, autograph=False
     )
