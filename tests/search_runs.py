@@ -26,6 +26,7 @@ SMALL = [
 # with one thread, so they are off here.
 ENVIRONMENT = {
     **os.environ,
+    "TF_CPU_ALLOCATOR_USE_BFC": "1",  # as the commands do; tests in this process do not
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "TF_NUM_INTRAOP_THREADS": "1",
