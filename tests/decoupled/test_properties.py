@@ -29,7 +29,7 @@ CANDIDATES = [
 UNITS = {f"resnet{depth}": sum(stages) for depth, (stages, _) in resnet.STAGES.items()} | {
     f"vgg{depth}": sum(stages) for depth, stages in vgg.STAGES.items()
 }
-QUICK = [("resnet18", 4), ("vgg11", 3)]
+QUICK = [("resnet18", 4)]
 WIDE = [
     *(
         (name, num_blocks)
