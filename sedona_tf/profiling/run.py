@@ -20,6 +20,7 @@ from sedona_tf.plans.simulator import LOCAL, Link
 from sedona_tf.profiling.cache import CostCache
 from sedona_tf.profiling.measure import measure_costs
 from sedona_tf.profiling.weigh import (
+    Devices,
     FrontPoint,
     alternatives,
     front_table,
@@ -84,7 +85,7 @@ def profile(
     wanted = [number for number in blocks if number <= len(backbone.units)]
     barrier = not any(":GPU:" in name.upper() for name in distinct)
     helping = barrier and not any("/job:worker" in name for name in distinct)
-    settings = (scores, costs, wanted, len(distinct), link, barrier, helping)
+    settings = (scores, costs, wanted, Devices(len(distinct), link, barrier, helping))
     points = fronts(*settings)
     with atomic_write(workdir / "front.png") as file:
         draw_fronts(file, points, f"{backbone.name} on {len(distinct)} devices")

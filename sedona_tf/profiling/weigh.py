@@ -9,6 +9,7 @@ from sedona_tf.errors import UserError
 from sedona_tf.plans import Costs, PartCost, Plan
 from sedona_tf.plans.cost_aware import Choice, front
 from sedona_tf.plans.simulator import (
+    LOCAL,
     Link,
     Prediction,
     end_to_end,
@@ -19,7 +20,15 @@ from sedona_tf.plans.simulator import (
 )
 from sedona_tf.reporting.table import aligned
 
-__all__ = ["Alternative", "FrontPoint", "alternatives", "front_table", "fronts", "weigh_table"]
+__all__ = [
+    "Alternative",
+    "Devices",
+    "FrontPoint",
+    "alternatives",
+    "front_table",
+    "fronts",
+    "weigh_table",
+]
 
 WORTH = 1.05
 """A gain in speed below five per cent is none: predictions are not that good."""
@@ -58,47 +67,42 @@ class FrontPoint:
     speedup: float
 
 
-def _simulate(
-    costs: Costs,
-    blocks: Sequence[PartCost],
-    num_devices: int,
-    link: Link,
-    barrier: bool,
-    helping: bool,
-) -> Prediction:
-    devices = spread(len(blocks), num_devices)
-    schedule = "pipelined" if devices[-1] > 0 else "lockstep"
-    return simulate(blocks, costs.batch_size, schedule, devices, link, barrier, helping)
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What to train on; all alike.
+
+    Attributes:
+        count: D; blocks share them where K is larger.
+        link: between neighbours.
+        barrier, helping: see `sedona_tf.plans.simulator`.
+    """
+
+    count: int
+    link: Link = LOCAL
+    barrier: bool = True
+    helping: bool = False
+
+    def simulate(self, blocks: Sequence[PartCost], batch_size: int) -> Prediction:
+        """Predicts blocks on these devices: pipelined, in lockstep on a single one."""
+        places = spread(len(blocks), self.count)
+        schedule = "pipelined" if places[-1] > 0 else "lockstep"
+        return simulate(blocks, batch_size, schedule, places, self.link, self.barrier, self.helping)
 
 
-def fronts(
-    plan: Plan,
-    costs: Costs,
-    blocks: Sequence[int],
-    num_devices: int,
-    link: Link,
-    barrier: bool,
-    helping: bool,
-) -> list[FrontPoint]:
+def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) -> list[FrontPoint]:
     """The front of every K; see `sedona_tf.plans.cost_aware.front`."""
     alone = end_to_end(costs).seconds
     points = []
     for num_blocks in blocks:
         for choice in front(plan, costs, num_blocks):
             cut = costs.blocks(choice.cut_after, choice.candidates)
-            found = _simulate(costs, cut, num_devices, link, barrier, helping)
+            found = devices.simulate(cut, costs.batch_size)
             points.append(FrontPoint(num_blocks, choice, alone / found.step_s))
     return points
 
 
 def alternatives(
-    plan: Plan,
-    costs: Costs,
-    blocks: Sequence[int],
-    num_devices: int,
-    link: Link,
-    barrier: bool,
-    helping: bool,
+    plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices
 ) -> list[Alternative]:
     """Backpropagation, with recomputation, data parallel, and decoupled for every K.
 
@@ -108,9 +112,7 @@ def alternatives(
         plan: what to decode.
         costs: of the plan's network and candidates, on one of the devices.
         blocks: the numbers of blocks K.
-        num_devices: D, all alike; blocks share them where K is larger.
-        link: between neighbouring devices.
-        barrier, helping: see `sedona_tf.plans.simulator`.
+        devices: to train on; the costs are of one of them.
 
     Raises:
         UserError: if a K is out of range.
@@ -120,9 +122,9 @@ def alternatives(
         Alternative("backprop, one device", (), simulate([end_to_end(costs)], size), False),
         Alternative("backprop, recomputing", (), simulate([recomputed(costs)], size), False),
     ]
-    if num_devices > 1:
-        shared = predict_data_parallel(costs, num_devices, link)
-        found.append(Alternative(f"data parallel on {num_devices}", (), shared, False))
+    if devices.count > 1:
+        shared = predict_data_parallel(costs, devices.count, devices.link)
+        found.append(Alternative(f"data parallel on {devices.count}", (), shared, False))
     for num_blocks in blocks:
         plain = plan.decode(num_blocks, costs)
         balanced = plan.decode(num_blocks, costs, balance=1.0)
@@ -130,7 +132,7 @@ def alternatives(
         if balanced.cut_after != plain.cut_after:
             named[f"decoupled, K = {num_blocks}, balanced"] = balanced
         for name, decoupling in named.items():
-            prediction = _simulate(costs, costs.of(decoupling), num_devices, link, barrier, helping)
+            prediction = devices.simulate(costs.of(decoupling), size)
             found.append(Alternative(name, decoupling.cut_after, prediction, True))
     return found
 

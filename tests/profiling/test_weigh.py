@@ -7,8 +7,8 @@ import math
 import pytest
 
 from sedona_tf.plans import Costs, PartCost, Plan
-from sedona_tf.plans.simulator import LOCAL, Link
-from sedona_tf.profiling.weigh import alternatives, front_table, fronts, weigh_table
+from sedona_tf.plans.simulator import Link
+from sedona_tf.profiling.weigh import Devices, alternatives, front_table, fronts, weigh_table
 
 MIB = 2**20
 
@@ -29,7 +29,7 @@ def made_up(parameter_bytes: int = 0, net_s: float = 0.0, cuts=(3.0, 0.0, 0.0)):
 
 
 def test_speeds_are_those_worked_out_by_hand():
-    found = {a.name: a for a in alternatives(*made_up(), [2, 4], 4, LOCAL, True, False)}
+    found = {a.name: a for a in alternatives(*made_up(), [2, 4], Devices(4))}
     speeds = {name: each.prediction.images_per_second for name, each in found.items()}
     assert speeds == pytest.approx(
         {
@@ -47,12 +47,12 @@ def test_speeds_are_those_worked_out_by_hand():
 
 def test_a_slow_link_speaks_for_cutting():
     link = Link(bandwidth=1e9)
-    found = alternatives(*made_up(parameter_bytes=500 * MIB), [4], 4, link, True, False)
+    found = alternatives(*made_up(parameter_bytes=500 * MIB), [4], Devices(4, link))
     assert "decoupled, K = 4" in weigh_table(found).splitlines()[-1]
 
 
 def test_memory_speaks_for_cutting_on_one_device():
-    found = alternatives(*made_up(), [4], 1, LOCAL, True, False)
+    found = alternatives(*made_up(), [4], Devices(1))
     assert found[0].prediction.peak_bytes == (400 * MIB,)
     assert found[-1].prediction.peak_bytes == (100 * MIB,)
     advice = weigh_table(found).splitlines()[-1]
@@ -60,12 +60,12 @@ def test_memory_speaks_for_cutting_on_one_device():
 
 
 def test_costly_nets_speak_against_cutting():
-    found = alternatives(*made_up(net_s=50.0), [2], 2, LOCAL, True, False)
+    found = alternatives(*made_up(net_s=50.0), [2], Devices(2))
     assert "cutting gains nothing here" in weigh_table(found)
 
 
 def test_fronts_fall_in_score_and_rise_in_speed():
-    points = fronts(*made_up(), [2, 4], 4, LOCAL, True, False)
+    points = fronts(*made_up(), [2, 4], Devices(4))
     mine = [p for p in points if p.num_blocks == 2]
     assert [p.choice.cut_after for p in mine] == [(1,), (2,)]
     assert [p.speedup for p in mine] == pytest.approx([12 / 9, 12 / 6])
