@@ -130,7 +130,7 @@ KINDS = {
             "--max_trials=1",
         ),
         best,
-        started="tuner/trial_*/trial.json",
+        started="tuner/tuner0.json",
     ),
 }
 
