@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sedona_tf.arrays import Arrays
 from sedona_tf.checkpoints import CheckpointStore, Position
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, operation_failure
 from sedona_tf.files import Lock
 from sedona_tf.interruption import StopRequest
 from sedona_tf.progress import progress_bar
@@ -38,7 +38,7 @@ def log_errors(log_dir: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        message = str(error.message).splitlines()[0].rpartition("}} ")[2]
+        message = operation_failure(str(error.message))
         if str(log_dir) not in message:
             raise
         raise UserError(f"cannot write TensorBoard's files: {message}") from error

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from sedona_tf.errors import Interrupted, UserError, unknown_name
+from sedona_tf.errors import Interrupted, UserError, operation_failure, unknown_name
 from sedona_tf.shipped import recipe_file
 
 __all__ = ["help_text", "page_of", "run"]
@@ -70,7 +70,7 @@ def run(
         tensorflow = sys.modules.get("tensorflow")
         if not tensorflow or not isinstance(error, tensorflow.errors.ResourceExhaustedError):
             raise
-        reason = error.message.splitlines()[0].rpartition("}} ")[2]
+        reason = operation_failure(error.message)
         _fail(f"out of memory: {reason} A smaller batch or network may fit.")
     raise AssertionError("app.run ends the process")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-__all__ = ["Interrupted", "UserError", "first_line", "unknown_name"]
+__all__ = ["Interrupted", "UserError", "first_line", "operation_failure", "unknown_name"]
 
 
 class UserError(ValueError):
@@ -36,6 +36,19 @@ def first_line(error: BaseException) -> str:
         ('too long', 'KeyError')
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def operation_failure(message: str) -> str:
+    """What went wrong in one of TensorFlow's operations, without its name and the lines after.
+
+    Args:
+        message: of a `tf.errors.OpError`.
+
+    Example:
+        >>> operation_failure("{{function_node f}} {{node a}} no room\\nHint: less")
+        'no room'
+    """
+    return message.splitlines()[0].rpartition("}} ")[2]
 
 
 def unknown_name(kind: str, name: str, allowed: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sedona_tf.arrays import Arrays
 from sedona_tf.bilevel.search_model import SearchModel
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 
 __all__ = ["capture", "restore"]
 
@@ -52,5 +52,5 @@ def restore(arrays: Arrays, model: SearchModel, history: dict[str, list]) -> Non
         for name in history:
             history[name][:] = list(arrays[f"history/{name}"])
     except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the checkpoint is not of the recipe's search: {reason}") from error

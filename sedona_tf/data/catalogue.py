@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sedona_tf.data.resizing import resize
-from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.errors import UserError, first_line, unknown_name
 
 __all__ = ["read_catalogue"]
 
@@ -110,4 +110,4 @@ def _refuse_large(name: str, builder: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+    return first_line(error)[:300]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sedona_tf.arrays import Arrays
 from sedona_tf.decoupled.model import DecoupledModel
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 
 __all__ = ["capture", "restore"]
 
@@ -65,7 +65,7 @@ def restore(arrays: Arrays, model: DecoupledModel, history: dict[str, list]) -> 
         history.clear()
         history.update(json.loads(arrays["history"].tobytes()))
     except (KeyError, ValueError, tf.errors.InvalidArgumentError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"the checkpoint is of another model: {reason}") from error
 
 

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 
 __all__ = ["MAX_BYTES", "VERSION", "kind_of", "pack", "read_json", "unpack"]
 
@@ -111,7 +111,7 @@ def read_json(path: str | os.PathLike[str], kind: str, most: int = MAX_BYTES) ->
         reason = "it is nested too deeply"
         raise UserError(f"{kind} '{path}' is not a {kind} file: {reason}.") from error
     except ValueError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{kind} '{path}' is not readable JSON: {reason}.") from error
     return document
 
