@@ -2,13 +2,15 @@ r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
 Usage: python benchmarks/compare_methods.py [--recipe fashion_mnist_resnet18] \
     [--plan fashion_mnist_resnet18] [--methods backprop,predsim,dgl,sedona] \
-    [--blocks 2,4] [--seeds 3] [--cores 0,1] [--name fashion_mnist_resnet18]
+    [--blocks 2,4] [--seeds 3] [--cores 0,1] [--name fashion_mnist_resnet18] \
+    [--recipe.FIELD=VALUE ...]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each
 run's metrics in benchmarks/results/NAME/; what is there is not run again, and a run that was cut
 off is resumed, so it can be done in pieces. Then it writes table.md and plot.png beside them from
 whatever runs there are. Each run has one core to itself, with as many runs at once as `--cores`
-names: the images per second are those of one core, with all blocks on it.
+names: the images per second are those of one core, with all blocks on it. Changes of the recipe
+are passed on; give such runs a --name of their own.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import sys
 from pathlib import Path
 
 from sedona_tf.plans import document
+from sedona_tf.reporting.history import load_history
 from sedona_tf.reporting.metrics import FIELDS, KIND
 
 HERE = Path(__file__).parent
@@ -32,7 +35,13 @@ ORDER = ["backprop", "predsim", "dgl", "sedona"]
 
 
 def train(
-    arguments, results: Path, cores: queue.Queue, method: str, blocks: int, seed: int
+    arguments,
+    changes: list[str],
+    results: Path,
+    cores: queue.Queue,
+    method: str,
+    blocks: int,
+    seed: int,
 ) -> None:
     """One run on a free core, unless its metrics are there."""
     name = f"{method}_k{blocks}_seed{seed}"
@@ -42,6 +51,7 @@ def train(
     command = [sys.executable, "-m", "sedona_tf.train", "--recipe", arguments.recipe]
     command += [f"--recipe.seed={seed}", f"--method={method}", f"--blocks={blocks}"]
     command += [f"--workdir={workdir}", f"--recipe.train.schedule={arguments.schedule}"]
+    command += changes
     command += ["--plan", arguments.plan] if method == "sedona" else []
     command += ["--resume"] if (workdir / "recipe.json").exists() else []
     core = cores.get()
@@ -57,6 +67,8 @@ def train(
     if done.returncode:
         raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
     metrics = document.unpack(workdir / "metrics.json", FIELDS, KIND)
+    accuracy = load_history(workdir / "history.json").columns["accuracy"][-1]
+    metrics["training_error"] = round(1 - float(accuracy), 4)  # of the last epoch, augmented images
     metrics["command"] = " ".join(["python", *command[1:]])
     target.write_text(json.dumps(metrics, indent=1) + "\n")
     shutil.rmtree(workdir)
@@ -77,6 +89,8 @@ def summarise(results: Path) -> list[dict]:
         if blocks > 1:
             best = [100 * run["test"]["errors"]["calibrated_ensembles"][-1] for run in group]
             row["ensemble"] = statistics.mean(best)
+        if all("training_error" in run for run in group):
+            row["training"] = statistics.mean(100 * run["training_error"] for run in group)
         row["images_per_second"] = statistics.median(run["images_per_second"] for run in group)
         rows.append(row)
     return rows
@@ -84,14 +98,16 @@ def summarise(results: Path) -> list[dict]:
 
 def table(rows: list[dict]) -> str:
     """The rows in Markdown."""
-    lines = ["| method | K | seeds | test error, % | all-exit ensemble, % | images/s |"]
-    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    head = "method | K | seeds | test error, % | training error, % | ensemble of all, % | images/s"
+    lines = [f"| {head} |", "| --- " * 7 + "|"]
     for row in rows:
         spread = f" ± {row['sd']:.2f}" if row["sd"] is not None else ""
-        ensemble = f"{row['ensemble']:.2f}" if "ensemble" in row else ""
+        training, ensemble = (
+            f"{row[name]:.2f}" if name in row else "" for name in ("training", "ensemble")
+        )
         lines.append(
             f"| {row['method']} | {row['K']} | {row['seeds']} | {row['mean']:.2f}{spread} "
-            f"| {ensemble} | {row['images_per_second']:.0f} |"
+            f"| {training} | {ensemble} | {row['images_per_second']:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -123,7 +139,9 @@ def main() -> None:
     parser.add_argument("--schedule", default="lockstep")
     parser.add_argument("--name", help="of the results' folder; the recipe's if not given")
     parser.add_argument("--only_summary", action="store_true")
-    arguments = parser.parse_args()
+    arguments, changes = parser.parse_known_args()
+    if wrong := [each for each in changes if not each.startswith("--recipe.")]:
+        parser.error(f"unknown: {' '.join(wrong)}")
     results = HERE / "results" / (arguments.name or Path(arguments.recipe).stem)
     results.mkdir(parents=True, exist_ok=True)
     if not arguments.only_summary:
@@ -140,7 +158,7 @@ def main() -> None:
         for core in arguments.cores.split(","):
             cores.put(core)
         with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
-            list(pool.map(lambda job: train(arguments, results, cores, *job), jobs))
+            list(pool.map(lambda job: train(arguments, changes, results, cores, *job), jobs))
     rows = summarise(results)
     (results / "table.md").write_text(table(rows))
     plot(rows, results / "plot.png")
