@@ -87,7 +87,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
     "decoupled": {
         **dict.fromkeys(("block", "model"), MODEL),
         "block_optimizer": [*_tests("decoupled", "block_optimizer"), *MODEL],
-        "pipeline": [*_tests("decoupled", "pipeline"), *MODEL],
+        "pipeline": [*_tests("decoupled", "buffer"), *MODEL],
         "placement": _tests("decoupled", "placement"),
         "build": [
             *_tests("decoupled", "build"),
