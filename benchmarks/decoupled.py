@@ -1,7 +1,7 @@
 r"""Speed and memory of decoupled training against end to end.
 
-Usage: python benchmarks/decoupled.py speed [--turns 3]
-       python benchmarks/decoupled.py memory [--turns 1]
+Usage: python benchmarks/decoupled.py speed [--turns 6]
+       python benchmarks/decoupled.py memory [--turns 6]
 
 speed: a residual network of 16 equal units, cut into two blocks of equal cost, batch 128, 32x32.
     The cut is closed by DGL's net, or by a separable one (--auxiliary), which costs about a unit.
@@ -15,12 +15,14 @@ memory: peak resident memory; K = 4 in lockstep on one device, cut where memory 
     `activations_ratio` of what a batch of two images does not take yet. Target: at most 0.4, at
     the same speed.
 
-Every configuration runs in a process of its own; they take turns, and ratios are of one turn.
+Every configuration is a process of its own. All of them are made ready first and then take turns of
+a few steps, since the speed of a shared machine drifts within minutes; ratios are of one turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -29,13 +31,16 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 from sedona_tf.kernels import choose_kernels
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
 
+READY = "ready"
 CONFIGURATIONS = {
     "end_to_end_1": {"blocks": 1, "cores": [0]},
     "end_to_end_2": {"blocks": 1, "cores": [0, 1]},
@@ -91,7 +96,7 @@ def resident_mb() -> float:
 
 
 def child(arguments) -> None:
-    """Trains one configuration and prints its figures."""
+    """Trains one configuration; prints its figures whenever it is asked for a turn."""
     settings = CONFIGURATIONS[arguments.child]
     os.sched_setaffinity(0, settings["cores"])
     devices = settings.get("devices", ["CPU:0"])
@@ -124,56 +129,116 @@ def child(arguments) -> None:
     model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
 
     def fit(steps: int, batch: int) -> float:
+        """Seconds a step, once every block has work: without filling and draining the pipeline."""
+        ends = []
+        clock = keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+        )
         images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
         labels = tf.random.stateless_uniform((batch,), (0, 2), maxval=10, dtype=tf.int32)
         # Autotuning would sleep at the end of the data, up to as long as the whole run.
         options = tf.data.Options()
         options.autotune.enabled = False
-        data = tf.data.Dataset.from_tensors((images, labels)).repeat(steps).with_options(options)
-        start = time.perf_counter()
-        model.fit(data, verbose=0, shuffle=False)
-        return time.perf_counter() - start
+        data = (
+            tf.data.Dataset.from_tensors((images, labels))
+            .repeat(steps + blocks)
+            .with_options(options)
+        )
+        model.fit(data, verbose=0, shuffle=False, callbacks=[clock])
+        return (ends[-1] - ends[-1 - steps]) / steps
 
     before = resident_mb()
     if arguments.what == "memory":
-        fit(2, 2)
+        fit(1, 2)
     traced = resident_mb()
-    fit(3, arguments.batch)
-    seconds = fit(arguments.steps, arguments.batch) / arguments.steps
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    figures = {"step_s": seconds, "peak_mb": peak, "above_start_mb": peak - before}
-    print(json.dumps(figures | {"activations_mb": peak - traced}))
+    fit(2, arguments.batch)
+
+    def turn() -> dict:
+        seconds = fit(arguments.steps, arguments.batch)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        memory = {"peak_mb": peak, "above_start_mb": peak - before, "activations_mb": peak - traced}
+        return {"step_s": seconds} | memory
+
+    take_turns(turn)
 
 
-def run(name: str, arguments, backbone: str) -> dict:
-    """One configuration in a process of its own."""
-    command = [sys.executable, __file__, arguments.what, "--child", name, "--backbone", backbone]
-    command += ["--batch", str(arguments.batch), "--steps", str(arguments.steps)]
-    command += ["--auxiliary", arguments.auxiliary, "--width", str(arguments.width)]
-    workers = []
-    if CONFIGURATIONS[name].get("workers"):
-        ports = [free_port() for _ in range(2)]
-        cluster = ",".join(f"127.0.0.1:{port}" for port in ports)
-        command += ["--cluster", cluster]
-        workers = [
-            subprocess.Popen(
-                ["taskset", "-c", str(core), sys.executable, "-m", "sedona_tf.worker"]
-                + ["--port", str(port)],
-                env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for core, port in enumerate(ports)
-        ]
-        time.sleep(15)
+def take_turns(turn: Callable[[], dict]) -> None:
+    """In a child: says that it is ready, then prints a turn's figures for every line it reads."""
+    print(READY, flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
+
+
+class Child:
+    """A process that does what it is for in turns; see `take_turns`."""
+
+    def __init__(self, name: str, command: list[str]) -> None:
+        self.name = name
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+        )
+        self._line(READY)
+
+    def turn(self) -> dict:
+        """Figures of one turn."""
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return json.loads(self._line("{"))
+
+    def close(self) -> None:
+        """Ends it."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def _line(self, start: str) -> str:
+        for line in self.process.stdout:
+            if line.startswith(start):
+                return line
+        self.errors.seek(0)
+        raise SystemExit(f"{self.name} failed:\n{self.errors.read()[-2000:]}")
+
+
+@contextlib.contextmanager
+def contenders(names: Sequence[str], arguments, backbone: str) -> Iterator[dict[str, Child]]:
+    """Configurations by name, ready to train in turns."""
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for name in names:
+            command = [__file__, arguments.what, "--child", name, "--backbone", backbone]
+            command += ["--batch", str(arguments.batch), "--steps", str(arguments.steps)]
+            command += ["--auxiliary", arguments.auxiliary, "--width", str(arguments.width)]
+            if CONFIGURATIONS[name].get("workers"):
+                command += ["--cluster", stack.enter_context(two_workers())]
+            found[name] = stack.enter_context(contextlib.closing(Child(name, command)))
+        yield found
+
+
+@contextlib.contextmanager
+def two_workers() -> Iterator[str]:
+    """Addresses of two workers on loopback, one core each."""
+    ports = [free_port() for _ in range(2)]
+    workers = [
+        subprocess.Popen(
+            ["taskset", "-c", str(core), sys.executable, "-m", "sedona_tf.worker"]
+            + ["--port", str(port)],
+            env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for core, port in enumerate(ports)
+    ]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        time.sleep(15)
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
     finally:
         for worker in workers:
             worker.kill()
-    if result.returncode:
-        raise SystemExit(f"{name} failed:\n{result.stderr[-2000:]}")
-    return json.loads(result.stdout.strip().splitlines()[-1])
 
 
 def free_port() -> int:
@@ -192,9 +257,9 @@ def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["speed", "memory"])
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--auxiliary", default="mlp_sr", choices=["mlp_sr", "separable"])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--backbone", default="equal16", help=argparse.SUPPRESS)
@@ -208,9 +273,10 @@ def main() -> None:
     if arguments.what == "speed":
         names = ["end_to_end_1", "end_to_end_2", "lockstep", "pipelined", "workers"]
         turns = []
-        for _ in range(arguments.turns):
-            turns.append({name: run(name, arguments, "equal16")["step_s"] for name in names})
-            print(turns[-1], file=sys.stderr, flush=True)
+        with contenders(names, arguments, "equal16") as children:
+            for _ in range(arguments.turns):
+                turns.append({name: child.turn()["step_s"] for name, child in children.items()})
+                print(turns[-1], file=sys.stderr, flush=True)
         result["step_s"] = {name: median([turn[name] for turn in turns]) for name in names}
         for name, base in (
             ("workers", "end_to_end_1"),
@@ -225,10 +291,10 @@ def main() -> None:
             }
     else:
         for backbone in ("equal16", "resnet50"):
-            pairs = [
-                (run("four_blocks", arguments, backbone), run("end_to_end", arguments, backbone))
-                for _ in range(arguments.turns)
-            ]
+            with contenders(["four_blocks", "end_to_end"], arguments, backbone) as children:
+                pairs = [
+                    [child.turn() for child in children.values()] for _ in range(arguments.turns)
+                ]
             result[backbone] = {
                 "four_blocks_mb": median([four["above_start_mb"] for four, _ in pairs]),
                 "end_to_end_mb": median([one["above_start_mb"] for _, one in pairs]),

@@ -1,20 +1,21 @@
 r"""Predicted against measured: speed-up of two blocks on two one-core devices.
 
-Usage: python benchmarks/simulator.py [--turns 3] [--backbones equal16,resnet18,vgg11]
+Usage: python benchmarks/simulator.py [--turns 6] [--backbones equal16,resnet18,vgg11]
 
 Every turn measures, in a process each and with one thread an operation: end-to-end training on one
-core, lockstep and pipelined training of two blocks on two devices (`benchmarks/decoupled.py`); and
-the parts of the same network on one core, from which the simulator predicts the same three.
-Target: predicted speed-ups within 10 per cent of the measured ones, medians of the turns.
+core, lockstep and pipelined training of two blocks on two devices (`benchmarks/decoupled.py`, which
+says how they take turns); and the parts of the same network on one core, from which the simulator
+predicts the same three. Target: predicted speed-ups within 10 per cent of the measured ones,
+medians of the turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
-import subprocess
 import sys
 
 import decoupled
@@ -23,7 +24,7 @@ NAMES = ("lockstep", "pipelined")
 
 
 def predict(arguments) -> None:
-    """Measures a network's parts on one core and prints predicted seconds a step."""
+    """Measures a network's parts on one core, and prints predicted seconds a step, in turns."""
     os.sched_setaffinity(0, [0])
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     from sedona_tf.auxiliary import Candidate
@@ -31,30 +32,26 @@ def predict(arguments) -> None:
     from sedona_tf.profiling import measure_costs
 
     backbone = decoupled.build(arguments.child, arguments.width)
-    costs = measure_costs(backbone, [Candidate("mlp_sr")], arguments.batch)
     (cut,) = decoupled.CUTS[arguments.child, 2]["mlp_sr"]
-    blocks = costs.blocks((cut,), (0,))
-    steps = {name: simulate(blocks, arguments.batch, name, helping=True).step_s for name in NAMES}
-    print(json.dumps({"end_to_end_1": end_to_end(costs).seconds, **steps}))
 
+    def turn() -> dict:
+        costs = measure_costs(backbone, [Candidate("mlp_sr")], arguments.batch)
+        blocks = costs.blocks((cut,), (0,))
+        steps = {
+            name: simulate(blocks, arguments.batch, name, helping=True).step_s for name in NAMES
+        }
+        return {"end_to_end_1": end_to_end(costs).seconds} | steps
 
-def child(arguments, backbone: str) -> dict:
-    """Runs `predict` in a process of its own."""
-    command = [sys.executable, __file__, "--child", backbone, "--batch", str(arguments.batch)]
-    command += ["--width", str(arguments.width)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise SystemExit(f"predicting {backbone} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    decoupled.take_turns(turn)
 
 
 def main() -> None:
     """Measures, predicts and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6)
     parser.add_argument("--backbones", default="equal16,resnet18,vgg11")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -65,14 +62,16 @@ def main() -> None:
     result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for backbone in arguments.backbones.split(","):
         turns = []
-        for _ in range(arguments.turns):
-            measured = {
-                name: decoupled.run(name, arguments, backbone)["step_s"]
-                for name in ("end_to_end_1", *NAMES)
-            }
-            predicted = child(arguments, backbone)
-            turns.append({"measured": measured, "predicted": predicted})
-            print(backbone, turns[-1], file=sys.stderr, flush=True)
+        command = [__file__, "--child", backbone, "--batch", str(arguments.batch)]
+        command += ["--width", str(arguments.width)]
+        with (
+            decoupled.contenders(("end_to_end_1", *NAMES), arguments, backbone) as children,
+            contextlib.closing(decoupled.Child(f"predicting {backbone}", command)) as predictor,
+        ):
+            for _ in range(arguments.turns):
+                measured = {name: child.turn()["step_s"] for name, child in children.items()}
+                turns.append({"measured": measured, "predicted": predictor.turn()})
+                print(backbone, turns[-1], file=sys.stderr, flush=True)
         result[backbone] = {"cut_after": decoupled.CUTS[backbone, 2]["mlp_sr"]}
         for name in NAMES:
             speedups = {

@@ -88,18 +88,19 @@ def test_a_block_waits_for_its_last_but_one_output_to_be_sent():
 
 def test_an_idle_core_helps_with_a_backward_pass():
     slow, fast = block(1.0, 3.2, update_s=0.8), block(1.0, 1.0)
+    much, some = HELPED["pipelined"], HELPED["lockstep"]
     apart, helped = (simulate([slow, fast], 8, helping=helping) for helping in (False, True))
     assert apart.step_s == pytest.approx(5.0)
     # Alone from second 2 on, with 3 seconds of its backward pass and update to go.
-    assert helped.step_s == pytest.approx(2.0 + 3.0 / HELPED)
+    assert helped.step_s == pytest.approx(2.0 + 3.0 / much)
     # The core that waits for the first forward pass helps nobody; the one that ends first does.
     lockstep = simulate([slow, fast], 8, "lockstep", helping=True)
-    assert lockstep.step_s == pytest.approx(3.0 + 2.0 / HELPED)
+    assert lockstep.step_s == pytest.approx(3.0 + 2.0 / some)
     assert simulate([slow], 8, helping=True).step_s == pytest.approx(5.0)  # its own core only
     # One helper: for one of two until that has ended, then two for the other, who can use one.
     three = simulate([slow, slow, fast], 8, helping=True)
-    first = 2.0 + 3.0 / HELPED
-    assert three.step_s == pytest.approx(first + (5.0 - first) / HELPED)
+    first = 2.0 + 3.0 / much
+    assert three.step_s == pytest.approx(first + (5.0 - first) / much)
 
 
 def test_shared_devices_add_up():
