@@ -9,7 +9,7 @@ import time
 import tensorflow as tf
 from absl import logging
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.hosts import Silence, fence, own_address, parse_addresses, probe
 
 __all__ = ["connect"]
@@ -51,7 +51,7 @@ def connect(
         tf.config.experimental_connect_to_cluster(spec, job_name="localhost")
         names = [device.name for device in tf.config.list_logical_devices()]
     except tf.errors.OpError as error:
-        reason = str(error.message).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"cannot connect {chief} to the workers {cluster}: {reason}") from error
     finally:
         logging.set_verbosity(verbosity)

@@ -13,7 +13,7 @@ from tensorflow.types.experimental import ConcreteFunction
 from sedona_tf import data as data_lib
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.run import Run, load_run
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_folder, locked, make_folder, remove_partial
 from sedona_tf.serving.models_config import add_model, read_config, write_config
 from sedona_tf.serving.signatures import Preprocessing, build_signatures
@@ -105,7 +105,7 @@ def save_signatures(folder: Path, signatures: Mapping[str, ConcreteFunction]) ->
     try:
         tf.saved_model.save(module, str(folder), signatures=dict(signatures), options=options)
     except tf.errors.OpError as error:
-        reason = next(iter(error.message.splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise UserError(f"cannot write {folder}: {reason}") from error
 
 
