@@ -2,7 +2,8 @@ r"""Backprop, PredSim, DGL and SEDONA on the same data, budget and augmentation.
 
 Usage: python benchmarks/compare_methods.py [--recipe fashion_mnist_resnet18] \
     [--plan fashion_mnist_resnet18] [--methods backprop,predsim,dgl,sedona] \
-    [--blocks 2,4] [--seeds 3] [--cores 0,1] [--name fashion_mnist_resnet18] \
+    [--blocks 2,4] [--seeds 3] [--cores 0,1] [--schedule lockstep] [--only_summary] \
+    [--name fashion_mnist_resnet18] \
     [--recipe.FIELD=VALUE ...]
 
 Runs `python -m sedona_tf.train` once for every method, K and seed, seed by seed, and keeps each

@@ -5,8 +5,8 @@ Usage: python benchmarks/decoupled.py speed [--turns 6]
 
 speed: a residual network of 16 equal units, cut into two blocks of equal cost, batch 128, 32x32.
     The cut is closed by DGL's net, or by a separable one (--auxiliary), which costs about a unit.
-    end_to_end_1, end_to_end_2: Keras fit on one and two cores; pipelined: two devices of one
-    process, one thread an operation; workers: two servers on loopback, one core each.
+    end_to_end_1, end_to_end_2: Keras fit on one and two cores; pipelined, lockstep: two devices of
+    one process, one thread an operation; workers: two servers on loopback, one core each.
     Targets: workers at least 1.8 and pipelined at least 1.6 times end_to_end_1; pipelined at least
     as fast as end_to_end_2.
 memory: peak resident memory; K = 4 in lockstep on one device, cut where memory balances, against

@@ -1,8 +1,8 @@
 """Evaluates a trained run: the error of every block's classifier, of the head and of ensembles.
 
 Examples:
-  python -m sedona_tf.evaluate --workdir runs/digits_train
-  python -m sedona_tf.evaluate --workdir runs/digits_train --split validation --json
+  python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2
+  python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2 --split validation --json
 
 Fits a temperature for every classifier on the validation part, and writes evaluation.json into
 the folder. Exit code: 0, or 2 with one line on stderr if something given is wrong.

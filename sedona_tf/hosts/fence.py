@@ -85,7 +85,7 @@ def fence(port: int, address: str) -> None:
         raise UserError(
             f"port {port} cannot be restricted to {address} ({error.strerror}): TensorFlow opens "
             f"it on all interfaces, for anybody. Where a firewall guards it, do without: "
-            f"--host {ANY} for a worker, connect(restrict=False) for the training."
+            f"--host {ANY} for a worker, connect(cluster, restrict=False) for the training."
         ) from error
     finally:
         for listener in listeners:
