@@ -195,7 +195,7 @@ def _run_files(folder: Path) -> list[Kind]:
     recipe, history, metrics = (
         folder / f"{name}.json" for name in ("recipe", "history", "metrics")
     )
-    write_recipe(folder, paper())
+    write_recipe(folder, paper(), "train")
     save_history(history, "training", {"loss": [2.0, float("nan"), 0.1], "step": [1, 2, 3]})
     save_metrics(metrics, metrics_content())
 

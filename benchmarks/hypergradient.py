@@ -10,7 +10,8 @@ Deep: python benchmarks/hypergradient.py --backbone resnet152 --batch 8 --valida
 Targets (ResNet-18, width 16, 32x32, 4 candidates, batch 32, validation batch 128, T = 5): at most
 20 training steps; a training step at most 0.75 of one with keras.layers.BatchNormalization. The
 variants take turns in one process; figures are medians of warm steps, ratios of the same turns.
-A first step, tracing included, under 60 s; aims: 3.5 s a step, 2.2 GB after the first. ResNet-152 at T = 5 inside 20 GB and 10 minutes. Memory grows with T only by the states.
+A first step, tracing included, under 60 s; aims: 3.5 s a step, 2.2 GB after the first.
+ResNet-152 at T = 5 inside 20 GB and 10 minutes. Memory grows with T only by the states.
 """
 
 from __future__ import annotations

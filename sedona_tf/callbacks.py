@@ -65,14 +65,20 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     Args:
         log_dir: folder.
+        start: steps that are done; a resumed run goes on where its curves stopped.
         every: steps from record to record.
     """
 
-    def __init__(self, log_dir: Path, every: int) -> None:
+    def __init__(self, log_dir: Path, start: int, every: int) -> None:
         super().__init__(str(log_dir), write_graph=False, update_freq=every)
+        self.start = start
+
+    def on_train_begin(self, logs=None) -> None:
+        super().on_train_begin(logs)
+        self._global_train_batch = self.start  # Keras counts from 0 in every fit
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        if (batch + 1) % self.update_freq == 0:
+        if (self.start + batch + 1) % self.update_freq == 0:
             logs = {name: np.float32(value) for name, value in (logs or {}).items()}
             super().on_train_batch_end(batch, logs)
 
@@ -222,10 +228,12 @@ class Checkpoint(StepCallback):
         capture: Callable[[], Arrays],
         request: StopRequest,
         guard: NanGuard,
+        lock: Lock,
     ) -> None:
         super().__init__(phase, start)
         self.every, self.store, self.capture, self.request = every, store, capture, request
         self.guard = guard
+        self.lock = lock
 
     def on_train_begin(self, logs=None) -> None:
         self.request.waits = False
@@ -241,9 +249,10 @@ class Checkpoint(StepCallback):
         """Saves all that the run needs to go on, as it is after `step`.
 
         Raises:
-            UserError: if something in it is not finite, or it cannot be written; the checkpoints
-                that there are stay.
+            UserError: if something in it is not finite, it cannot be written, or the folder is
+                another by now; the checkpoints that there are stay.
         """
+        self.lock.require()
         arrays = self.capture()
         self.guard.check_arrays(arrays, step)
         self.store.write(Position(self.phase, step), arrays)

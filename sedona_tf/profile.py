@@ -60,20 +60,13 @@ def main() -> None:
     choose_kernels(count)
     share = _take_share(count)
     print("starting TensorFlow", flush=True)
-    import tensorflow as tf
-
     from sedona_tf.decoupled.placement import make_cpu_devices
     from sedona_tf.plans.simulator import Link
     from sedona_tf.profiling.run import profile
 
     make_cpu_devices(count)
-    bandwidth = flags.FLAGS.bandwidth
+    bandwidth, processor = flags.FLAGS.bandwidth, platform.processor() or platform.machine()
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus and "GPU" in (devices.upper() if devices != "auto" else "GPU"):
-        words = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    else:
-        words = f"{share} of {os.cpu_count()} cores, {platform.processor() or platform.machine()}"
     print(
         profile(
             recipe,
@@ -84,7 +77,7 @@ def main() -> None:
             batch_size=flags.FLAGS.batch,
             link=Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3),
             cache=flags.FLAGS.cache,
-            words=words,
+            words=f"{share} of {os.cpu_count()} cores, {processor}",
         )
     )
     print(f"wrote {workdir / 'costs.json'} and {workdir / 'front.png'}")

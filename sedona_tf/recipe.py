@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -126,18 +127,19 @@ def with_variant(
     return config
 
 
-def check_search(settings: ml_collections.ConfigDict) -> None:
-    """Refuses numbers that no search can use, before anything is built.
+def check_search(recipe: ml_collections.ConfigDict) -> None:
+    """Refuses numbers that no search can use, before anything is read or built.
 
     Args:
-        settings: a recipe's section `search`.
+        recipe: seed, `data` and `search` are looked at.
 
     Raises:
         UserError: naming the first field that is out of range.
     """
+    _check_data(recipe)
     _check(
+        recipe,
         "search",
-        settings,
         positive=(
             "learning_rate",
             "final_learning_rate",
@@ -145,38 +147,58 @@ def check_search(settings: ml_collections.ConfigDict) -> None:
             "architecture_clip_norm",
         ),
         fractions=("momentum", "label_smoothing", "architecture_beta_1"),
-        counts=("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots"),
+        counts=(
+            *("pretraining_steps", "steps", "inner_steps", "checkpoint_every", "snapshots"),
+            *("batch_size", "validation_batch_size"),
+        ),
         amounts=("weight_decay", "candidates"),
     )
+    _check(recipe, "data", shares=("validation_fraction",))
 
 
-def check_train(settings: ml_collections.ConfigDict) -> None:
+def check_train(recipe: ml_collections.ConfigDict) -> None:
     """Refuses numbers that no training can use; as `check_search`, for the section `train`."""
+    _check_data(recipe)
     _check(
+        recipe,
         "train",
-        settings,
         positive=("learning_rate", "final_learning_rate"),
         fractions=("momentum", "label_smoothing"),
-        counts=("epochs", "checkpoint_every"),
+        counts=("epochs", "checkpoint_every", "batch_size"),
         amounts=("weight_decay",),
+        shares=("validation_fraction",),
     )
     for name, allowed in (
         ("schedule", ("pipelined", "lockstep")),
         ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
     ):
-        if settings[name] not in allowed:
-            raise UserError(unknown_name(f"train.{name}", str(settings[name]), allowed))
+        if recipe.train[name] not in allowed:
+            raise UserError(unknown_name(f"train.{name}", str(recipe.train[name]), allowed))
+
+
+def _check_data(recipe: ml_collections.ConfigDict) -> None:
+    if not 0 <= recipe.seed < 2**31:
+        raise UserError(f"seed must be in [0, 2**31). Received: {recipe.seed}")
+    _check(recipe, "data", amounts=("limit", "image_size", "pad"))
 
 
 def _check(
-    section: str, settings: ml_collections.ConfigDict, positive, fractions, counts, amounts
+    recipe: ml_collections.ConfigDict,
+    section: str,
+    positive: Sequence[str] = (),
+    fractions: Sequence[str] = (),
+    counts: Sequence[str] = (),
+    amounts: Sequence[str] = (),
+    shares: Sequence[str] = (),
 ) -> None:
     for names, allowed, right in (
         (positive, "positive", lambda value: value > 0),
         (fractions, "in [0, 1)", lambda value: 0 <= value < 1),
         (amounts, "at least 0", lambda value: value >= 0),
         (counts, "at least 1", lambda value: value >= 1),
+        (shares, "between 0 and 1, both excluded", lambda value: 0 < value < 1),
     ):
         for name in names:
-            if not right(settings[name]):
-                raise UserError(f"{section}.{name} must be {allowed}. Received: {settings[name]}")
+            value = recipe[section][name]
+            if not right(value):
+                raise UserError(f"{section}.{name} must be {allowed}. Received: {value}")

@@ -5,7 +5,7 @@ Usage:
 
 Examples:
   python -m sedona_tf.report --workdir runs/digits
-  python -m sedona_tf.report --workdir runs/digits --training runs/digits_sedona_k2,runs/digits_sedona_k4
+  python -m sedona_tf.report --workdir runs/digits --training runs/digits_sedona_k2,runs/k4
   python -m sedona_tf.report --workdir runs/digits_sedona_k2 --output digits.html
 
 The page needs nothing else: no scripts, no fonts, no network. See docs/report.md.

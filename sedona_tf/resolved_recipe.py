@@ -33,16 +33,22 @@ FREE = {
     "tune": ["train.checkpoint_every"],
 }
 """Purpose to the decisive fields that may change all the same when a run is resumed."""
+WORDS = {"search": "a search", "train": "a training", "tune": "a tuning"}
 
 
-def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict) -> None:
+def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict, purpose: str) -> None:
     """Writes `recipe.json`, which makes the folder a run's.
+
+    Args:
+        workdir: of the run.
+        recipe: resolved.
+        purpose: what the run is for, a key of `DECISIVE`.
 
     Raises:
         UserError: if it cannot be written, or a number of the recipe is not finite.
     """
     try:
-        data = document.pack({KIND: json.loads(recipe.to_json())}, KIND)
+        data = document.pack({KIND: json.loads(recipe.to_json()), "purpose": purpose}, KIND)
     except ValueError as error:
         raise UserError(f"the recipe cannot be kept: {first_line(error)}") from error
     with atomic_write(workdir / NAME) as file:
@@ -57,14 +63,16 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
         purpose: what the run was for, a key of `DECISIVE`; decides which numbers are checked.
 
     Raises:
-        UserError: if the folder holds no run, or the file is damaged.
+        UserError: if the folder holds no run, or one of another kind, or the file is damaged.
     """
     path = workdir / NAME
     if not path.exists():
         raise UserError(f"{workdir} does not hold a run: it has no {NAME}.")
-    content = document.unpack(path, {KIND}, KIND)[KIND]
-    recipe = paper()
+    file = document.unpack(path, {KIND, "purpose"}, KIND)
+    content, recipe = file[KIND], paper()
     try:
+        if file["purpose"] not in WORDS:
+            raise ValueError(f"the purpose must be one of {', '.join(WORDS)}.")
         if not isinstance(content, dict):
             raise ValueError("it must be an object.")
         with recipe.unlocked():
@@ -73,11 +81,13 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
         if lost := _flat(paper()).keys() - kept:
             raise ValueError(f"{min(lost)} has no value.")
         if purpose == "search":
-            check_search(recipe.search)
+            check_search(recipe)
         else:
-            check_train(recipe.train)
+            check_train(recipe)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(f"{KIND} '{path}': {first_line(error)}") from error
+    if file["purpose"] != purpose:
+        raise UserError(f"{workdir} holds {WORDS[file['purpose']]}, not {WORDS[purpose]}.")
     return recipe
 
 

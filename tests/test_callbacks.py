@@ -64,14 +64,21 @@ def test_what_is_not_finite_is_never_saved(dtype, tmp_path):
     store, parts = CheckpointStore(tmp_path), {"unit 1": part(1.0), "the head": part(NAN)}
     arrays = {"weights/00007": np.zeros(3, dtype.as_numpy_dtype), "history": np.zeros(2, np.uint8)}
     guard = NanGuard("training", 0, parts, store)
-    saver = Checkpoint("training", 0, 1, store, lambda: arrays, StopRequest(), guard)
-    for batch in range(2):
-        saver.on_train_batch_end(batch)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    arrays["weights/00007"][1] = np.inf
-    with pytest.raises(UserError, match="weights not finite after training step 3; .* the head; "):
-        saver.on_train_batch_end(2)
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with locked(tmp_path) as lock:
+        saver = Checkpoint("training", 0, 1, store, lambda: arrays, StopRequest(), guard, lock)
+        for batch in range(2):
+            saver.on_train_batch_end(batch)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        arrays["weights/00007"][1] = np.inf
+        words = "weights not finite after training step 3; .* the head; "
+        with pytest.raises(UserError, match=words):
+            saver.on_train_batch_end(2)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        assert store.read()[0] == Position("training", 2)
+        arrays["weights/00007"][1] = 0.0
+        (tmp_path / ".lock").unlink()  # as if the folder were another run's
+        with pytest.raises(UserError, match="was deleted or replaced"):
+            saver.save(3)
     assert store.read()[0] == Position("training", 2)
 
 
@@ -102,13 +109,14 @@ def test_tensorboard_is_handed_numpys_numbers_of_the_recorded_steps_only(tmp_pat
     monkeypatch.setattr(keras.callbacks.TensorBoard, "on_train_batch_end", on_train_batch_end)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    board = TensorBoard(tmp_path, every=3)
-    model.fit(np.ones((7, 2)), np.ones(7), batch_size=1, verbose=0, callbacks=[board])
-    assert handed == [(2, np.float32), (5, np.float32)]
+    for start, steps in ((0, 7), (7, 3)):  # the second is resumed
+        board = TensorBoard(tmp_path, start, every=3)
+        model.fit(np.ones((steps, 2)), np.ones(steps), batch_size=1, verbose=0, callbacks=[board])
+    assert handed == [(2, np.float32), (5, np.float32), (1, np.float32)]
     recorded = [
         (event.step, value.tag)
-        for path in (tmp_path / "train").iterdir()
+        for path in sorted((tmp_path / "train").iterdir())
         for event in tf.compat.v1.train.summary_iterator(str(path))
         for value in event.summary.value
     ]
-    assert [step for step, tag in recorded if tag == "batch_loss"] == [3, 6]
+    assert [step for step, tag in recorded if tag == "batch_loss"] == [3, 6, 9]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sedona_tf.data import load
 from sedona_tf.errors import UserError
-from sedona_tf.recipe import check_search, paper
+from sedona_tf.recipe import check_search, check_train, paper
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.py"))
 
@@ -26,28 +26,38 @@ def test_recipes_have_a_smoke_variant(path):
     assert (smoke.search.pretraining_steps, smoke.search.steps, smoke.search.snapshots) == (4, 3, 3)
     assert full.search.steps >= 150
     for config in (full, smoke):
-        check_search(config.search)
+        check_search(config)
     with pytest.raises(ValueError, match="unknown variant 'smok'. Allowed: smoke."):
         get_config("smok")
 
 
+COMMON = [("seed", -1), ("seed", 2**31), ("data.limit", -1), ("data.pad", -1)]
+
+
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("check", "field", "value"),
     [
-        ("learning_rate", 0.0),
-        ("momentum", 1.0),
-        ("label_smoothing", -0.1),
-        ("weight_decay", -1.0),
-        ("inner_steps", 0),
-        ("checkpoint_every", 0),
-        ("candidates", -1),
+        (check_search, "search.learning_rate", 0.0),
+        (check_search, "search.momentum", 1.0),
+        (check_search, "search.label_smoothing", -0.1),
+        (check_search, "search.weight_decay", -1.0),
+        (check_search, "search.inner_steps", 0),
+        (check_search, "search.checkpoint_every", 0),
+        (check_search, "search.candidates", -1),
+        (check_search, "search.validation_batch_size", 0),
+        (check_search, "data.validation_fraction", 1.0),
+        (check_train, "train.batch_size", 0),
+        (check_train, "train.validation_fraction", 0.0),
+        (check_train, "train.schedule", "pipe"),
+        *((check, *each) for check in (check_search, check_train) for each in COMMON),
     ],
 )
-def test_refuses_numbers_out_of_range(field, value):
+def test_refuses_values_out_of_range(check, field, value):
     config = paper()
-    config.search[field] = value
-    with pytest.raises(UserError, match=f"search.{field} must be .* Received: {value}"):
-        check_search(config.search)
+    check(config)
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=f"{field}.*{value}"):
+        check(config)
 
 
 def test_tiny_imagenet_is_converted_for_tensorflow_datasets(tmp_path):

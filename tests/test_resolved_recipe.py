@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sedona_tf import recipe
+from sedona_tf.bilevel.run import run_search
+from sedona_tf.decoupled.run import run_training
 from sedona_tf.errors import UserError
 from sedona_tf.plans import document
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+from sedona_tf.tuning.run import run_tuning
 
 
 def test_round_trip(tmp_path):
     config = recipe.paper()
     config.search.space.depth = (2, 3)
     config.train.learning_rate = 0.3
-    write_recipe(tmp_path, config)
+    write_recipe(tmp_path, config, "search")
     assert read_recipe(tmp_path, "search").to_dict() == config.to_dict()
 
 
@@ -40,7 +45,7 @@ def test_round_trip(tmp_path):
     ],
 )
 def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, message, tmp_path):
-    write_recipe(tmp_path, recipe.paper())
+    write_recipe(tmp_path, recipe.paper(), section)
     now = recipe.paper()
     now.update_from_flattened_dict(changes)
     if message is None:
@@ -70,20 +75,52 @@ def test_a_damaged_file_is_named(text, tmp_path):
     ],
 )
 def test_what_is_no_recipe_is_refused_under_a_right_checksum(content, words, tmp_path):
-    (tmp_path / "recipe.json").write_bytes(document.pack({"recipe": content}, "recipe"))
+    file = {"recipe": content, "purpose": "search"}
+    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
     with pytest.raises(UserError, match=rf"recipe\.json': .*{words}") as error:
         read_recipe(tmp_path, "search")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("purpose", "words"),
+    [("train", "holds a training, not a search"), ("bake", "purpose must be"), ([], "unhashable")],
+)
+def test_another_kind_of_run_is_refused(purpose, words, tmp_path):
+    file = {"recipe": json.loads(recipe.paper().to_json()), "purpose": purpose}
+    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
+    with pytest.raises(UserError, match=words):
+        read_recipe(tmp_path, "search")
 
 
 def test_a_number_that_no_file_can_hold_is_refused(tmp_path):
     config = recipe.paper()
     config.train.learning_rate = float("inf")
     with pytest.raises(UserError, match="the recipe cannot be kept: .*not JSON compliant"):
-        write_recipe(tmp_path, config)
+        write_recipe(tmp_path, config, "search")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not hold a run"):
         read_recipe(tmp_path, "train")
+
+
+@pytest.mark.parametrize("there", ["search", "train", "tune"])
+def test_only_its_own_kind_of_run_is_resumed(there, tmp_path):
+    """Nor is anything in the folder touched, checkpoint or not."""
+    config = recipe.paper()
+    write_recipe(tmp_path, config, there)
+    before = (tmp_path / "recipe.json").read_bytes()
+    resumed = {
+        "search": lambda: run_search(config, tmp_path, resume=True),
+        "train": lambda: run_training(config, tmp_path, method="dgl", resume=True),
+        "tune": lambda: run_tuning(config, tmp_path, num_blocks=2, max_trials=1, resume=True),
+    }
+    for purpose, resume in resumed.items():
+        if purpose != there:
+            with pytest.raises(UserError, match="holds a .*, not a "):
+                resume()
+    assert (tmp_path / "recipe.json").read_bytes() == before
+    files = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert files == {".lock", "recipe.json"}

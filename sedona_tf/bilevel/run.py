@@ -36,7 +36,7 @@ from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
-from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 
 __all__ = ["architecture_optimizer", "run_search"]
 
@@ -61,14 +61,14 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         UserError: for anything wrong with the recipe, the data or the folder.
         Interrupted: by a signal.
     """
-    check_search(recipe.search)
+    check_search(recipe)
     if resume and not (workdir / "recipe.json").exists():
         raise UserError(f"{workdir} does not hold a search; there is nothing to resume.")
     with StopRequest() as request, locked(workdir) as lock:
         if (workdir / "recipe.json").exists() and not resume:
-            raise UserError(
-                f"{workdir} holds a search already; pass --resume or another --workdir."
-            )
+            raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
+        if resume:
+            read_recipe(workdir, "search")  # another kind of run is refused
         return _search(recipe, workdir, resume, request, lock)
 
 
@@ -128,7 +128,7 @@ def _search(
     if saved:
         restore(saved[1], model, history)
         del saved  # a copy of the weights
-    write_recipe(workdir, recipe)
+    write_recipe(workdir, recipe, "search")
 
     with request.deferred(), log_errors(workdir / "logs"):
         for phase in list(phases)[list(phases).index(start.phase) :]:
@@ -197,7 +197,7 @@ def _run_phase(
     model.begin_phase(
         keras.optimizers.schedules.CosineDecay(
             settings.learning_rate,
-            max(steps, 1),
+            steps,
             alpha=settings.final_learning_rate / settings.learning_rate,
         )
     )
@@ -211,6 +211,7 @@ def _run_phase(
         lambda: capture(model, history),
         request,
         guard,
+        lock,
     )
     if start < steps:
         specific = (
@@ -222,7 +223,7 @@ def _run_phase(
             ]
         )
         progress = Progress(phase, start, steps)
-        tensorboard = TensorBoard(workdir / "logs" / phase, every=10)
+        tensorboard = TensorBoard(workdir / "logs" / phase, start, every=10)
         try:
             model.fit(
                 (data.training if pretraining else data.search)(start, steps - start),
@@ -233,6 +234,5 @@ def _run_phase(
             )
         finally:
             progress.close()
-    lock.require()
     saver.save(steps)
     saver.stop_if_asked(steps)

@@ -38,7 +38,7 @@ def resolve(recipe: ml_collections.ConfigDict, method: str) -> ml_collections.Co
     Raises:
         UserError: if the method is unknown, or a number of the section `train` is out of range.
     """
-    check_train(recipe.train)
+    check_train(recipe)
     if method not in METHODS:
         raise UserError(unknown_name("method", method, METHODS))
     recipe = recipe.copy_and_resolve_references()

@@ -32,6 +32,7 @@ class Ensemble:
         model: trained; its weights are used as they are at each call.
         last: number of auxiliary nets that vote with the head, from 0; all K-1 if None.
         progress: whether `calibrate` and `evaluate` show a progress bar.
+        callbacks: Keras', whose `on_test_batch_end` is called after every batch.
 
     Attributes:
         temperatures: `(K,)`, what each classifier's logits are divided by; None, which is 1 each,
@@ -50,7 +51,11 @@ class Ensemble:
     """
 
     def __init__(
-        self, model: DecoupledModel, last: int | None = None, progress: bool = False
+        self,
+        model: DecoupledModel,
+        last: int | None = None,
+        progress: bool = False,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
     ) -> None:
         most = len(model.blocks) - 1
         if last is None:
@@ -60,6 +65,7 @@ class Ensemble:
         self.model = model
         self.last = last
         self.progress = progress
+        self.callbacks = callbacks
         self.temperatures: tuple[float, ...] | None = None
         first = model.backbone.inputs[0]
         self._input_shape = tuple(first.shape[1:])
@@ -144,7 +150,7 @@ class Ensemble:
     ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         """Logits `(batch, K, classes)`, and labels as they are."""
         empty = True
-        for images, given in _batches(data, labels, batch_size):
+        for index, (images, given) in enumerate(_batches(data, labels, batch_size)):
             if tuple(images.shape[1:]) != self._input_shape:
                 raise UserError(
                     f"images must come in batches of the shape (N, {_words(self._input_shape)}). "
@@ -155,6 +161,8 @@ class Ensemble:
             empty = False
             logits = self._function(tf.cast(images, self._function.input_signature[0].dtype))
             logits = logits.numpy()
+            for callback in self.callbacks:
+                callback.on_test_batch_end(index)
             finite = np.isfinite(logits).all(axis=(0, 2))
             if not finite.all():
                 raise UserError(

@@ -15,7 +15,7 @@ import tensorflow as tf
 from sedona_tf.errors import UserError
 from sedona_tf.plans.simulator import spread
 
-__all__ = ["assign_devices", "make_cpu_devices", "move"]
+__all__ = ["assign_devices", "device_type", "make_cpu_devices", "move"]
 
 MOST = 64
 """Logical CPU devices that are made at most; further names are then found not to exist."""
@@ -68,6 +68,16 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
                 f"device '{name}' does not exist. There are: {', '.join(sorted(known))}"
             )
     return [devices[index] for index in spread(num_blocks, len(devices))]
+
+
+def device_type(name: str) -> str:
+    """`"CPU"`, `"GPU"`: what kind of device a name is of.
+
+    Example:
+        >>> device_type("GPU:1"), device_type("/job:worker/task:0/device:CPU:0")
+        ('GPU', 'CPU')
+    """
+    return tf.DeviceSpec.from_string(_full(name)).device_type
 
 
 def _full(name: str) -> str:

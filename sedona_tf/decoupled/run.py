@@ -113,6 +113,8 @@ def run_training(
     with StopRequest() as request, locked(workdir) as lock:
         if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
+        if resume:
+            read_recipe(workdir, "train")  # another kind of run is refused
         make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
         for folder in (workdir, store.folder):
@@ -135,10 +137,10 @@ def run_training(
             restore(saved[1], run.model, run.history)
             del saved  # a copy of the weights
         decoupling.save(workdir / "decoupling.json")
-        write_recipe(workdir, recipe)
+        write_recipe(workdir, recipe, "train")
         with request.deferred(), log_errors(workdir / "logs"):
             _fit(run, start, steps, workdir, store, request, lock, extra_callbacks)
-        return _measure(run, workdir, lock, method)
+        return _measure(run, workdir, lock, method, extra_callbacks)
 
 
 def load_run(workdir: Path) -> Run:
@@ -183,7 +185,7 @@ def _fit(
 ) -> None:
     model, data, settings = run.model, run.data, run.recipe.train
     guard = NanGuard(PHASE, start, model.variables_by_part(), store)
-    log = EpochLog(start, run, guard)
+    log = EpochLog(start, run, guard, extra)
     saver = Checkpoint(
         PHASE,
         start,
@@ -192,10 +194,11 @@ def _fit(
         lambda: capture(model, run.history),
         request,
         guard,
+        lock,
     )
     if start < steps:
         progress = Progress(PHASE, start, steps)
-        tensorboard = TensorBoard(workdir / "logs", every=50)
+        tensorboard = TensorBoard(workdir / "logs", start, every=50)
         try:
             model.fit(
                 data.training(start, steps - start),
@@ -207,18 +210,27 @@ def _fit(
         finally:
             progress.close()
     model.drain()  # `fit` does, unless the run was ended after its very last step
-    lock.require()
     saver.save(steps)
     saver.stop_if_asked(steps)
 
 
 class EpochLog(StepCallback):
-    """At the end of every epoch: notes the metrics, evaluates on the validation part."""
+    """At the end of every epoch: notes the metrics, evaluates on the validation part.
 
-    def __init__(self, start: int, run: Run, guard: NanGuard) -> None:
+    As `fit` does, it hands the other callbacks on to `evaluate`.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        run: Run,
+        guard: NanGuard,
+        extra: Sequence[keras.callbacks.Callback] = (),
+    ) -> None:
         super().__init__(PHASE, start)
         self.run = run
         self.guard = guard
+        self.extra = extra
         self.validation = run.data.validation()
         self.metrics = [(v, v.numpy()) for m in run.model.metrics for v in m.variables]
         self.seconds = 0.0
@@ -238,7 +250,9 @@ class EpochLog(StepCallback):
         step, steps = self.step(batch), self.run.data.steps_per_epoch
         if step % steps:
             return
-        validation = self.model.evaluate(self.validation, verbose=0, return_dict=True)
+        validation = self.model.evaluate(
+            self.validation, verbose=0, return_dict=True, callbacks=list(self.extra)
+        )
         self.guard.check({"val_loss": validation["loss"]}, step)
         row = {"step": step, "epoch": step / steps, **{k: float(v) for k, v in logs.items()}}
         row |= {"val_step": step, "val_epoch": step / steps, "val_loss": validation["loss"]}
@@ -250,10 +264,17 @@ class EpochLog(StepCallback):
         self.seconds, self.timed = 0.0, 0
 
 
-def _measure(run: Run, workdir: Path, lock: Lock, method: str) -> Evaluation:
+def _measure(
+    run: Run,
+    workdir: Path,
+    lock: Lock,
+    method: str,
+    extra: Sequence[keras.callbacks.Callback],
+) -> Evaluation:
     """Evaluates on the test split, for the first time, and writes what came out."""
     model, recipe, data = run.model, run.recipe, run.data
-    evaluation = Ensemble(model, progress=True).calibrate(data.validation()).evaluate(data.test())
+    ensemble = Ensemble(model, progress=True, callbacks=extra).calibrate(data.validation())
+    evaluation = ensemble.evaluate(data.test())
     step_seconds = [value for value in run.history.get("step_seconds", []) if value == value]
     metrics = {
         "method": method,

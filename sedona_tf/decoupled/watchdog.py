@@ -32,7 +32,8 @@ RESTART = f"start it again and {RESUME}"
 class Watchdog(keras.callbacks.Callback):
     """Ends the process when no step ends any more and a worker does not answer; see `guarded`.
 
-    Every step of training, evaluation and prediction feeds it. Once it has been hungry for `limit`
+    Every step of training, evaluation and prediction that knows of it feeds it, as does the
+    beginning of a training. Once it has been hungry for `limit`
     seconds it probes the workers; one that stays silent twice, for 5 s each time, ends the process.
     While all answer, the step may be slow (the first one traces the model) and it waits on, for
     `patience` seconds. Time during which this process itself is stopped does not count.
@@ -85,6 +86,9 @@ class Watchdog(keras.callbacks.Callback):
         """Reports progress."""
         self._steps += 1
 
+    def on_train_begin(self, logs=None) -> None:
+        self.feed()
+
     def on_train_batch_end(self, batch, logs=None) -> None:
         self.feed()
 
@@ -133,7 +137,7 @@ def guarded(
         patience: see `Watchdog`.
 
     Yields:
-        The `Watchdog`, to be given to `fit` as a callback.
+        The `Watchdog`, to be given as a callback to `fit`, `evaluate`, `predict`, `Ensemble`.
 
     Raises:
         UserError: if TensorFlow fails and a worker is the cause; names its address.

@@ -81,6 +81,8 @@ def probe(address: str, timeout: float) -> str:
             return connection.getsockname()[0]
     except TimeoutError as error:
         raise Silence(f"no answer within {timeout:g} s") from error
+    except UnicodeError as error:
+        raise Silence("no host can have this name") from error
     except OSError as error:
         raise Silence((error.strerror or str(error)).lower()) from error
 

@@ -15,6 +15,7 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -51,12 +52,13 @@ def own_address(host: str, port: int = 0) -> str:
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((address, port))
-    except OSError as error:
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise UserError(f"port {port} cannot be opened: {error.strerror}.") from error
+    except (OSError, UnicodeError) as error:  # the latter for names with empty or too long labels
+        reason = error.strerror if isinstance(error, OSError) else "no host can have this name"
+        if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(f"port {port} cannot be opened: {reason}.") from error
         raise UserError(
             f"host must be an IPv4 address of this machine, or {ANY} for all of them. "
-            f"Received: '{host}' ({error.strerror})"
+            f"Received: '{host}' ({reason})"
         ) from error
     return str(address)
 
@@ -99,6 +101,8 @@ def _listeners(port: int) -> Iterator[socket.socket]:
     """Duplicates of this process's sockets that listen on a port."""
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
         with contextlib.suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                continue
             found = socket.socket(fileno=os.dup(int(name)))
             if (
                 found.family in (socket.AF_INET, socket.AF_INET6)

@@ -49,7 +49,7 @@ class Tether:
             )
             self._connection.sendall(PREFACE + _ACCEPTED)
             self._connection.setblocking(False)
-        except OSError:
+        except (OSError, UnicodeError):
             self._cut = True  # there is no such worker, or no longer
 
     def cut(self) -> bool:

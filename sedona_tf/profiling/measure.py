@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import statistics
@@ -199,4 +200,5 @@ def _key(part: keras.Model, loss: Any, by_input: bool) -> str:
         getattr(loss, "__name__", ""),
         by_input,
     ]
-    return json.dumps(text, sort_keys=True, default=str)
+    # The text itself is kilobytes.
+    return hashlib.sha256(json.dumps(text, sort_keys=True, default=str).encode()).hexdigest()

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
+import tensorflow as tf
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.build import build_backbone
 from sedona_tf.decoupled.dry_run import data_like
-from sedona_tf.decoupled.placement import assign_devices
+from sedona_tf.decoupled.placement import assign_devices, device_type
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Costs, Plan, document
@@ -30,7 +31,7 @@ from sedona_tf.profiling.weigh import (
 from sedona_tf.recipe import check_train
 from sedona_tf.reporting.table import aligned
 
-__all__ = ["draw_fronts", "profile"]
+__all__ = ["devices_of", "draw_fronts", "profile"]
 
 
 def profile(
@@ -58,7 +59,7 @@ def profile(
         batch_size: images; the recipe's if None.
         link: between neighbouring devices.
         cache: file of measured parts, its folder made if need be; None: nothing is kept.
-        words: of the device, for tables and the cache.
+        words: of a CPU device, for tables and the cache; GPUs have names.
 
     Returns:
         Tables: fronts of score and speed, and the alternatives with a recommendation.
@@ -66,7 +67,7 @@ def profile(
     Raises:
         UserError: for anything wrong with what was given.
     """
-    check_train(recipe.train)
+    check_train(recipe)
     store = CostCache(cache)
     shape, classes, _ = data_like(recipe)
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
@@ -80,12 +81,11 @@ def profile(
     names = assign_devices(devices, 64)
     distinct = list(dict.fromkeys(names))
     candidates = candidates_from(scores.candidates)
+    words = _gpu_name(distinct[0]) or words
     costs = measure_costs(backbone, candidates, batch_size, distinct[0], words, store)
     costs.save(workdir / "costs.json")
     wanted = [number for number in blocks if number <= len(backbone.units)]
-    barrier = not any(":GPU:" in name.upper() for name in distinct)
-    helping = barrier and not any("/job:worker" in name for name in distinct)
-    settings = (scores, costs, wanted, Devices(len(distinct), link, barrier, helping))
+    settings = (scores, costs, wanted, devices_of(distinct, link))
     points = fronts(*settings)
     with atomic_write(workdir / "front.png") as file:
         draw_fronts(file, points, f"{backbone.name} on {len(distinct)} devices")
@@ -100,6 +100,24 @@ def profile(
             weigh_table(alternatives(*settings)),
         ]
     )
+
+
+def devices_of(names: Sequence[str], link: Link = LOCAL) -> Devices:
+    """What the simulator has to know of devices.
+
+    Args:
+        names: of D different devices.
+        link: between neighbours.
+
+    Example:
+        >>> devices_of(["GPU:0", "GPU:1"]).barrier, devices_of(["CPU:0", "CPU:1"]).helping
+        (False, True)
+        >>> devices_of([f"/job:worker/task:{task}/device:CPU:0" for task in range(2)]).helping
+        False
+    """
+    barrier = all(device_type(name) == "CPU" for name in names)
+    helping = barrier and not any("/job:worker" in name for name in names)
+    return Devices(len(names), link, barrier, helping)
 
 
 def cost_table(costs: Costs) -> str:
@@ -155,6 +173,15 @@ def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
     if numbers:
         axes.legend()
     figure.savefig(file, format="png", dpi=110)
+
+
+def _gpu_name(device: str) -> str:
+    """The product's name of a GPU of this host, and nothing of other devices."""
+    spec = tf.DeviceSpec.from_string(device if device.startswith("/") else f"/device:{device}")
+    if spec.device_type != "GPU" or spec.job == "worker":
+        return ""
+    found = tf.config.list_physical_devices("GPU")[spec.device_index or 0]
+    return tf.config.experimental.get_device_details(found).get("device_name", "GPU")
 
 
 def _scores(path: str | None, backbone: Backbone) -> Plan:

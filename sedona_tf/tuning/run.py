@@ -18,7 +18,7 @@ from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.files import locked, remove_partial
 from sedona_tf.interruption import StopRequest
-from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
 from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tuning.tuner import DecouplingTuner
@@ -81,6 +81,7 @@ def run_tuning(
         if description.exists() and not resume:
             raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
         if resume:
+            read_recipe(workdir, "tune")  # another kind of run is refused
             require_same_tuning(workdir, settings)
             require_same_recipe(workdir, recipe, "tune")
         for folder in (workdir, state, *state.glob("trial_*")):
@@ -90,7 +91,7 @@ def run_tuning(
         if not resume:
             shutil.rmtree(state, ignore_errors=True)
             write_trials(workdir, settings, [])
-            write_recipe(workdir, recipe)
+            write_recipe(workdir, recipe, "tune")
         runner = DecouplingTuner(
             _oracle(tuner, hypermodel, max_trials),
             hypermodel,

@@ -154,10 +154,14 @@ def test_activations_are_computed_once_a_batch_by_one_trace(model, held_out, mon
     monkeypatch.setattr(model, "block_logits", traced)
     images, labels = held_out
     before = [variable.numpy() for variable in unit.variables]
-    ensemble = Ensemble(model).calibrate(images, labels, batch_size=100)
+    seen: list[int] = []
+    callback = keras.callbacks.LambdaCallback()
+    callback.on_test_batch_end = lambda batch, logs=None: seen.append(batch)
+    ensemble = Ensemble(model, callbacks=[callback]).calibrate(images, labels, batch_size=100)
     ensemble.predict(images[:7])
     ensemble.evaluate(images, labels, batch_size=100)
     assert traces == [False] and len(runs) == 2 + 1 + 2
+    assert seen == [0, 1, 0, 0, 1]
     for variable, value in zip(unit.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sedona_tf.errors import UserError
-from sedona_tf.hosts import Silence, parse_addresses, probe, silent
+from sedona_tf.hosts import Silence, Tether, own_address, parse_addresses, probe, silent
 
 
 @contextlib.contextmanager
@@ -60,6 +60,14 @@ def test_silent_names_those_that_do_not_answer():
         lost = silent([good, stopped, refused], 0.5)
     assert lost == {stopped: "no answer within 0.5 s", refused: "connection refused"}
     assert silent([], 0.5) == {}
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_names_that_no_host_can_have(host):
+    assert silent([f"{host}:1"], 0.5) == {f"{host}:1": "no host can have this name"}
+    assert Tether(f"{host}:1", 0.5).cut()
+    with pytest.raises(UserError, match="no host can have this name"):
+        own_address(host)
 
 
 @pytest.mark.parametrize("cluster", ["", "host", "host:", ":1", "host:0", "host:65536", "a:1,,b:2"])
