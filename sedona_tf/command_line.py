@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from absl import app, flags
 
-from sedona_tf.errors import Interrupted, UserError, operation_failure, unknown_name
+from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure, unknown_name
 from sedona_tf.shipped import recipe_file
 
 __all__ = ["help_text", "page_of", "run"]
@@ -66,6 +66,8 @@ def run(
             raise
         where = f"'{error.filename}': " if error.filename is not None else ""
         _fail(f"{where}{error.strerror or error}")
+    except MemoryError as error:
+        _fail(f"out of memory: {first_line(error)}")
     except Exception as error:
         tensorflow = sys.modules.get("tensorflow")
         if not tensorflow or not isinstance(error, tensorflow.errors.ResourceExhaustedError):

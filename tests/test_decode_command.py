@@ -29,6 +29,7 @@ flags.DEFINE_string("out", None, "folder of the run.")
 flags.DEFINE_string("fault", None, "what goes wrong.")
 def main():
     if flags.FLAGS.fault == "user": raise UserError("first\\n  second")
+    if flags.FLAGS.fault == "memory": raise MemoryError("no 3 GiB\\nhere")
     if flags.FLAGS.fault == "bug": raise ValueError("a bug")
     if flags.FLAGS.fault == "interrupt":
         print("ready", flush=True)
@@ -164,6 +165,7 @@ def test_recipe_and_exit_codes(probe):
     assert probe("--recipe", "recipe.py:smoke").stdout == "100 1\n"
     assert probe("--fault=code").returncode == 3
     assert refusal(probe("--fault=user")) == "error: first second\n"
+    assert refusal(probe("--fault=memory")) == "error: out of memory: no 3 GiB\n"
     bug = probe("--fault=bug")
     assert bug.returncode == 1 and "Traceback" in bug.stderr
     help_text = probe("--help").stdout
