@@ -201,7 +201,8 @@ def adjoint(
         supernet, state, cut_probability, mixture, images, labels: the field's arguments.
         sweep: the field's.
         d_gradients: `(W,)`, cotangent of the field's gradients.
-        d_statistics: `(S,)`, cotangent of its moving statistics; zero for all but the units'.
+        d_statistics: `(S,)`, cotangent of its moving statistics; zero for the candidates', which
+            the outer loss does not see.
         through_weights: also pull back to weights and statistics.
 
     Returns:
@@ -259,7 +260,7 @@ def adjoint(
             d_p.append(tf.reduce_sum(d_cotangent * (sweep.local[index] - sweep.above[index])))
         with tf.control_dependencies(done[-1:]):
             classifier, parts = supernet.classifier(index)
-            of_mixture, of_features, of_parts = classifier.adjoint(
+            of_mixture, of_features, of_parts, of_statistics = classifier.adjoint(
                 [weights[part] for part in parts],
                 [states[part] for part in parts],
                 tf.identity(sweep.features[index]),
@@ -267,11 +268,14 @@ def adjoint(
                 labels,
                 d_local,
                 [d_field[part] for part in parts],
+                d_moving[-1] if index == len(units) - 1 else [],
                 through_weights,
             )
         done.append(of_mixture)
         if index < len(units) - 1:
             d_b.append(of_mixture)
+        else:
+            of_moving[-1] = of_statistics
         if through_weights:
             d_features.append(of_features)
             for part, value in zip(parts, of_parts, strict=True):

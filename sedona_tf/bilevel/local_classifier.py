@@ -85,21 +85,33 @@ class LocalClassifier:
         labels,
         d_features,
         d_weights: Group,
+        d_moving: list[tf.Tensor],
         through_weights: bool,
     ):
         """Pulls cotangents of the gradients back to what they were computed from.
 
+        `d_moving` are those of the moving statistics after the batch: the head's. It is empty for
+        candidates, whose statistics the outer loss does not see.
+
         Returns:
-            Cotangents `(mixture, features, weights)`, the last two None unless `through_weights`.
+            Cotangents `(mixture, features, weights, moving statistics)`, all but the first None
+            unless `through_weights`.
         """
-        sources = [mixture, features, weights] if through_weights else [mixture]
+        moving = _moving(state) if d_moving else []
+        sources = [mixture, features, weights, moving] if through_weights else [mixture]
         with tf.GradientTape() as tape:
             tape.watch(sources)
             gradients = self._gradients(weights, state, features, mixture, labels)
+        after = _moving(gradients.state) if d_moving else []
         pulled = tape.gradient(
-            [gradients.features, *tf.nest.flatten(gradients.weights)],
+            [gradients.features, *tf.nest.flatten(gradients.weights), *after],
             sources,
-            output_gradients=[d_features, *tf.nest.flatten(d_weights)],
+            output_gradients=[d_features, *tf.nest.flatten(d_weights), *d_moving],
             unconnected_gradients="zero",
         )
-        return tuple(pulled) if through_weights else (pulled[0], None, None)
+        return tuple(pulled) if through_weights else (pulled[0], None, None, None)
+
+
+def _moving(state: Group) -> list[tf.Tensor]:
+    """The moving statistics among non-trainable values."""
+    return [value for value in tf.nest.flatten(state) if value.dtype.is_floating]

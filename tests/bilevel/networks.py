@@ -8,8 +8,11 @@ from sedona_tf.backbones.backbone import Backbone, build_part
 from sedona_tf.layers import BatchNormalization, conv, depthwise_conv
 
 
-def tiny_backbone(dropout: float = 0.0) -> Backbone:
-    """Normalisation, a depthwise convolution, a residual and a max-pool, on 6x6x2 images."""
+def tiny_backbone(dropout: float = 0.0, hidden: int = 0) -> Backbone:
+    """Normalisation, a depthwise convolution, a residual and a max-pool, on 6x6x2 images.
+
+    The head may have a normalised hidden layer, as it comes from many Keras models.
+    """
 
     def first(x):
         return keras.layers.ReLU(name="relu")(
@@ -27,6 +30,9 @@ def tiny_backbone(dropout: float = 0.0) -> Backbone:
     def head(x):
         x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
         x = keras.layers.Dropout(dropout, name="dropout", seed=3)(x) if dropout else x
+        if hidden:
+            x = keras.layers.Dense(hidden, use_bias=False, name="dense_hidden")(x)
+            x = keras.layers.ReLU(name="relu")(BatchNormalization(name="bn_0")(x))
         return keras.layers.Dense(3, name="dense_0")(x)
 
     shape, units = (6, 6, 2), []

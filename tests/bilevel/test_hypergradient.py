@@ -13,10 +13,10 @@ from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient, re
 
 
 class Problem:
-    def __init__(self, steps: int, dropout: float = 0.0):
+    def __init__(self, steps: int, dropout: float = 0.0, hidden: int = 0):
         keras.utils.set_random_seed(5)
         candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2)])
-        self.net = Supernet(tiny_backbone(dropout), candidates, smoothing=0.1)
+        self.net = Supernet(tiny_backbone(dropout, hidden), candidates, smoothing=0.1)
         rng = np.random.default_rng(7)
         self.x = tf.constant(rng.standard_normal((steps, 5, 6, 6, 2)))
         self.y = tf.constant(rng.integers(0, 3, (steps, 5)))
@@ -68,6 +68,12 @@ def test_equals_finite_differences(float64, steps):
     for p in (problem.p, tf.constant([0.0, 1.0], tf.float64)):  # a polynomial in p: also beyond
         problem.p = p
         check_differences(problem)
+
+
+@pytest.mark.parametrize("steps", [2, 3])
+def test_goes_through_the_moving_statistics_of_the_head(float64, steps):
+    """One pull reaches the weights from two steps on, a chain of pulls from three on."""
+    check_differences(Problem(steps, hidden=4))
 
 
 def check_differences(problem):
