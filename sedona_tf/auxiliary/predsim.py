@@ -80,7 +80,8 @@ def predsim_loss(outputs: dict, labels: tf.Tensor, smoothing: float = 0.0) -> tf
     """Cross entropy of the logits and squared error of the similarities of features and labels.
 
     Args:
-        outputs: what `predsim` returns.
+        outputs: what `predsim` returns; taken to float32 if they are of half precision, which has
+            no `EPSILON`.
         labels: `(batch,)` integers.
         smoothing: without effect; PredSim is defined on plain labels.
 
@@ -89,9 +90,9 @@ def predsim_loss(outputs: dict, labels: tf.Tensor, smoothing: float = 0.0) -> tf
         `batch * batch` pairs.
     """
     del smoothing
-    logits = outputs["logits"]
+    logits, features = _widened(outputs["logits"]), _widened(outputs["features"])
     targets = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    error = tf.math.squared_difference(similarity(outputs["features"]), similarity(targets))
+    error = tf.math.squared_difference(similarity(features), similarity(targets))
     return (1.0 - SIMILARITY) * cross_entropy(logits, labels) + SIMILARITY * tf.reduce_mean(error)
 
 
@@ -109,6 +110,11 @@ def similarity(x: tf.Tensor) -> tf.Tensor:
     return tf.matmul(x, x, transpose_b=True)
 
 
+def _widened(x: tf.Tensor) -> tf.Tensor:
+    """Half precision as float32, all else as it is."""
+    return tf.cast(x, keras.backend.result_type(x.dtype, "float32"))
+
+
 def _root(x: tf.Tensor) -> tf.Tensor:
     """Square root whose derivatives at zero are zero, not infinite."""
     positive = x > 0
@@ -122,15 +128,14 @@ class SpatialDeviation(keras.layers.Layer):
     A map of one position has none: its values themselves go through. Where a channel is constant
     the derivative is taken to be zero.
 
-    Input `(batch, height, width, channels)`, output `(batch, channels)`.
+    Input `(batch, height, width, channels)`, output `(batch, channels)`; of half precision, in
+    float32: the sum of a large map's squares is more than float16 holds.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        inputs = _widened(inputs)
         positions = inputs.shape[1] * inputs.shape[2]
         if positions == 1:
             return inputs[:, 0, 0]
         x = inputs - tf.reduce_mean(inputs, [1, 2], keepdims=True)
         return _root(tf.reduce_sum(tf.square(x), [1, 2]) / (positions - 1))
-
-    def compute_output_shape(self, input_shape) -> tuple:
-        return (input_shape[0], input_shape[-1])

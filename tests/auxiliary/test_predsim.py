@@ -45,6 +45,36 @@ def test_deviation_against_numpy():
     np.testing.assert_array_equal(SpatialDeviation()(tf.constant(x[:, :1, :1])), x[:, 0, 0])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_only_how_the_inputs_are_given(dtype):
+    """Sums of squares beyond float16's 65504, and a constant map, whose row has norm zero."""
+    rng = np.random.default_rng(2)
+    maps, logits = rng.uniform(-100, 100, (4, 32, 32, 3)), rng.standard_normal((4, 3))
+    maps[0] = 2.0
+
+    def loss_and_gradient(policy, maps, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            features = SpatialDeviation(dtype=policy)(maps)
+            loss = predsim_loss({"features": features, "logits": logits}, tf.constant([0, 1, 2, 0]))
+        return loss, tape.gradient(loss, maps)
+
+    half = [tf.cast(each, dtype) for each in (maps, logits)]
+    loss, gradient = loss_and_gradient(f"mixed_{dtype}", *half)
+    wanted = loss_and_gradient("float32", *[tf.cast(each, "float32") for each in half])
+    assert loss.dtype == "float32" and np.isfinite(loss) and np.all(np.isfinite(wanted[1]))
+    np.testing.assert_array_equal(loss, wanted[0])
+    np.testing.assert_array_equal(gradient, tf.cast(wanted[1], dtype))
+
+
+def test_float32_and_float64_stay_what_they_are():
+    rows = np.random.default_rng(3).standard_normal((4, 5, 5, 2))
+    for dtype in ("float32", "float64"):
+        features = SpatialDeviation(dtype=dtype)(tf.constant(rows, dtype))
+        assert features.dtype == dtype
+        assert predsim_loss({"features": features, "logits": features}, [0, 1, 1, 0]).dtype == dtype
+
+
 @pytest.mark.parametrize(
     ("shape", "windows"),
     [
