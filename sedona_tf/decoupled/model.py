@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import keras
@@ -14,7 +16,7 @@ from sedona_tf.auxiliary.losses import CrossEntropy
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.block import Block, build_blocks
 from sedona_tf.decoupled.block_optimizer import BlockOptimizer, clone_optimizer
-from sedona_tf.decoupled.pipeline import Batch, Buffer
+from sedona_tf.decoupled.pipeline import Batch, Buffer, Pipeline
 from sedona_tf.decoupled.placement import assign_devices, move
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import Decoupling, Plan
@@ -118,8 +120,7 @@ class DecoupledModel(keras.Model):
             # a condition: with them the two schedules would agree to rounding only.
             passes = ("dependency_optimization", "constant_folding")
             tf.config.optimizer.set_experimental_options(dict.fromkeys(passes, False))
-        self.buffers: list[Buffer] = []
-        self._pipelined: Any = None
+        self._pipelines: list[Pipeline] = []
         self.built = True
 
     def compile(
@@ -163,7 +164,8 @@ class DecoupledModel(keras.Model):
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
         names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
         self.block_losses = [keras.metrics.Mean(name=name) for name in names]
-        self._pipelined = None
+        for pipeline in self._pipelines:
+            pipeline.step = None  # it updates with the optimizers of before
 
     def _block_optimizers(self, optimizer: Any) -> list[keras.optimizers.Optimizer]:
         if isinstance(optimizer, list | tuple):
@@ -261,8 +263,7 @@ class DecoupledModel(keras.Model):
         if self.schedule == "lockstep":
             self._lockstep_step(batch)
         else:
-            self.prepare(batch)
-            self._pipelined(batch, tf.constant(True))
+            self.prepare(batch).step(batch, tf.constant(True))
         return self.get_metrics_result()
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
@@ -280,9 +281,9 @@ class DecoupledModel(keras.Model):
                     features = tf.identity(features)
             batch = batch._replace(features=features)
 
-    def _pipelined_step(self, batch: Batch, feed: tf.Tensor) -> None:
+    def _pipelined_step(self, buffers: list[Buffer], batch: Batch, feed: tf.Tensor) -> None:
         """One step of all blocks; `feed` says whether there is a batch for the first one."""
-        work = [(batch, feed), *(buffer.read() for buffer in self.buffers)]
+        work = [(batch, feed), *(buffer.read() for buffer in buffers)]
         for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
             with tf.device(block.device):
                 shape, dtype = block.units[-1].output_shape[1:], block.units[-1].compute_dtype
@@ -294,50 +295,62 @@ class DecoupledModel(keras.Model):
                     return tf.zeros((0, *shape), dtype)
 
                 features = tf.cond(full, learn, rest)
-                if index < len(self.buffers):
-                    self.buffers[index].write(batch._replace(features=features), full)
+                if index < len(buffers):
+                    buffers[index].write(batch._replace(features=features), full)
 
-    def prepare(self, batch: Batch) -> None:
-        """Makes a pipeline's buffers and its step's function, once the kind of data is known.
+    @property
+    def buffers(self) -> list[Buffer]:
+        """Those of all forms of batches that a pipelined model has met, see `prepare`."""
+        return [buffer for pipeline in self._pipelines for buffer in pipeline.buffers]
+
+    def prepare(self, batch: Batch) -> Pipeline:
+        """A pipeline's buffers and its step's function for a form of batches: shapes and types.
+
+        They are made when the form is first met, after a drain, and stay: what Keras has traced
+        refers to them. Forms that alternate without a drain are each delayed on their own.
 
         Args:
             batch: tensors or specifications of what `fit` will give.
+
+        Returns:
+            The same `Pipeline` for the same form.
         """
 
         def specify(tensor) -> tf.TensorSpec:
             return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
-        spec = tf.nest.map_structure(specify, batch)
+        form = tf.nest.map_structure(specify, batch)
         with tf.init_scope():
-            if not self.buffers:
-                self.buffers = [
-                    Buffer(
-                        spec._replace(
-                            features=tf.TensorSpec(
-                                below.units[-1].output_shape, below.units[-1].compute_dtype
-                            )
-                        ),
-                        above.device,
-                    )
-                    for below, above in zip(self.blocks, self.blocks[1:], strict=False)
-                ]
-            if self._pipelined is None:
-                self._spec = spec
-                self._pipelined = tf.function(
-                    self._pipelined_step,
-                    input_signature=[spec, tf.TensorSpec((), tf.bool)],
+            pipeline = next((each for each in self._pipelines if each.form == form), None)
+            if pipeline is None:
+                self.drain()
+                # tf.function lets no thread that traces it again make variables.
+                with ThreadPoolExecutor(1) as executor:
+                    buffers = executor.submit(self._buffers, form).result()
+                pipeline = Pipeline(form, buffers)
+                self._pipelines.append(pipeline)
+            if pipeline.step is None:
+                pipeline.step = tf.function(
+                    functools.partial(self._pipelined_step, pipeline.buffers),
+                    input_signature=[form, tf.TensorSpec((), tf.bool)],
                     autograph=False,
                 )
+        return pipeline
+
+    def _buffers(self, form: Batch) -> list[Buffer]:
+        """One at each cut, on the device of the block that reads it."""
+        buffers = []
+        for below, above in itertools.pairwise(self.blocks):
+            unit = below.units[-1]
+            features = tf.TensorSpec(unit.output_shape, unit.compute_dtype)
+            buffers.append(Buffer(form._replace(features=features), above.device))
+        return buffers
 
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
-        if not self.buffers or self._pipelined is None:
-            return
-        nothing = tf.nest.map_structure(
-            lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), self._spec
-        )
-        while any(bool(buffer.full.numpy()) for buffer in self.buffers):
-            self._pipelined(nothing, tf.constant(False))
+        for pipeline in self._pipelines:
+            while any(bool(buffer.full.numpy()) for buffer in pipeline.buffers):
+                self.prepare(pipeline.form).step(pipeline.empty(), tf.constant(False))
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; a pipelined model drains its buffers before `on_train_end`."""

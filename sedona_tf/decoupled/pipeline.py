@@ -7,11 +7,12 @@ block sees, and so its weights after as many updates, are the same.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["Batch", "Buffer"]
+__all__ = ["Batch", "Buffer", "Pipeline"]
 
 
 class Batch(NamedTuple):
@@ -69,3 +70,24 @@ class Buffer:
         ):
             variable.assign(value)
         self.full.assign(full)
+
+
+@dataclasses.dataclass
+class Pipeline:
+    """What batches of one form go through.
+
+    Attributes:
+        form: specifications of images, labels and weights, of any number.
+        buffers: at the cuts, from the input up.
+        step: function of a batch and whether it is one, of all blocks; None until it is made.
+    """
+
+    form: Batch
+    buffers: list[Buffer]
+    step: Any = None
+
+    def empty(self) -> Batch:
+        """A batch of no images."""
+        return tf.nest.map_structure(
+            lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), self.form
+        )

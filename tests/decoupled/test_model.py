@@ -57,6 +57,36 @@ def test_fit_with_ragged_batches_and_validation_ends_alike():
     assert_equal(*ends)
 
 
+def test_data_of_other_forms_in_one_models_fits():
+    """Weights come and go, labels and images change their type; what a buffer holds is not lost.
+
+    Going back to an earlier form traces nothing anew: Keras goes on with what it has traced then.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((10, 6, 6, 2)).astype("float32")
+    labels, weights = rng.integers(0, 3, 10), np.linspace(0.5, 1.5, 10).astype("float32")
+    ends = []
+    for schedule in ("lockstep", "pipelined"):
+        keras.utils.set_random_seed(1)
+        backbone = tiny_backbone()
+        model = decouple(backbone, plans.uniform(backbone, 2, SEPARABLE), schedule=schedule)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+        for given in (
+            (images, labels),
+            (images, labels, weights),
+            (images, labels),
+            (images.astype("float16"), labels.astype("uint8")[:, np.newaxis]),
+        ):
+            model.fit(tf.data.Dataset.from_tensor_slices(given).batch(4), verbose=0)
+            assert not any(buffer.full.numpy() for buffer in model.buffers)
+            model.train_on_batch(images, labels)  # no drain: a buffer of the first form is full
+        model.fit(images, labels.astype("int32"), verbose=0)
+        assert [int(each.iterations) for each in model.optimizer.optimizers] == [17, 17]
+        ends.append(values([*model.variables, *model.optimizer.variables]))
+    assert len(model.buffers) == 4
+    assert_equal(*ends)
+
+
 def test_one_block_is_plain_keras_bit_for_bit():
     images, labels = data()
     model = make(1)
@@ -120,8 +150,8 @@ def test_blocks_and_their_optimizers_live_on_their_devices():
 def test_blocks_of_a_pipelined_step_do_not_wait_for_each_other():
     """In the graph of a step no path, by data or by control, leads from one update to another."""
     model = make(3)
-    model.prepare(Batch(*map(tf.constant, data(4)), ()))
-    operations = model._pipelined.get_concrete_function().graph.get_operations()
+    step = model.prepare(Batch(*map(tf.constant, data(4)), ())).step
+    operations = step.get_concrete_function().graph.get_operations()
     updates = {each for each in operations if each.type == "If"}
     assert len(updates) == 3
     for update in updates:
