@@ -64,9 +64,17 @@ class Block:
         """Class logits `(batch, num_classes)` among the classifier's outputs."""
         return outputs if self.kind is None else self.kind.logits(outputs)
 
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the kind's own local loss takes the place of the one given to `compile`.
+
+        It is one number of a whole batch, so it knows no weights of samples or classes.
+        """
+        return self.kind is not None and self.kind.loss is not cross_entropy
+
     def own_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor | None:
         """The kind's own local loss; None where it is the loss given to `compile`."""
-        if self.kind is None or self.kind.loss is cross_entropy:
+        if self.kind is None or not self.has_own_loss:
             return None
         return self.kind.loss(outputs, labels, 0.0)
 

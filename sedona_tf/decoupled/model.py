@@ -65,6 +65,8 @@ class DecoupledModel(keras.Model):
 
     `fit`, `evaluate`, `predict`, callbacks and saving are Keras'. The outputs are the head's
     logits; auxiliary nets serve training only. With one block, everything is plain Keras training.
+    `sample_weight` and `class_weight` are of the loss given to `compile`: `fit` refuses them with a
+    `UserError` where an auxiliary net's kind has a loss of its own, as PredSim's has.
 
     Schedules, for K > 1:
 
@@ -259,6 +261,12 @@ class DecoupledModel(keras.Model):
         if len(self.blocks) == 1:
             return super().train_step(data)
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        own = [block.classifier.name for block in self.blocks if block.has_own_loss]
+        if weights is not None and own:
+            raise UserError(
+                f"sample_weight and class_weight do not reach the own loss of '{own[0]}', an "
+                "auxiliary net of a kind like PredSim's; leave them out or take another kind."
+            )
         batch = Batch(images, labels, () if weights is None else weights)
         if self.schedule == "lockstep":
             self._lockstep_step(batch)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -246,6 +248,26 @@ def test_images_or_labels_that_tell_nothing_apart_stay_finite(kind):
         history = model.fit(*given, batch_size=8, epochs=3, verbose=0).history
         assert all(np.isfinite(each).all() for each in history.values()), history
     assert all(np.isfinite(value).all() for value in values(model.variables))
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_weights_are_refused_where_a_loss_would_not_know_of_them(schedule):
+    rng, backbone = np.random.default_rng(0), tiny_backbone()
+    images, labels = rng.standard_normal((8, 6, 6, 2)), rng.integers(0, 3, 8)
+    predsim = {**SEPARABLE, "loss": "predsim"}
+    plan = dataclasses.replace(
+        plans.uniform(backbone, 3, SEPARABLE), auxiliary=(SEPARABLE, predsim)
+    )
+    model = decouple(backbone, plan, schedule=schedule)
+    model.compile(keras.optimizers.SGD(0.05))
+    before = values(model.variables)
+    for weights in ({"sample_weight": np.ones(8)}, {"class_weight": {0: 1.0, 1: 2.0, 2: 1.0}}):
+        with pytest.raises(UserError, match="do not reach the own loss of 'aux_2'") as caught:
+            model.fit(images, labels, verbose=0, **weights)
+        assert "\n" not in str(caught.value)
+    assert_equal(values(model.variables), before)
+    model.evaluate(images, labels, sample_weight=np.ones(8), verbose=0)  # the head's loss knows
+    model.fit(images, labels, verbose=0)
 
 
 def test_refusals():
