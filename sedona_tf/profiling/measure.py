@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -41,7 +41,8 @@ def measure_costs(
 
     Parts that are alike, layer by layer and in shape, are measured once. The backward pass is that
     of the part alone, the gradient of its input included; the first unit's input are images, whose
-    gradient nobody needs. What a call takes apart from its work is measured and taken off.
+    gradient nobody needs. What a call takes apart from its work is measured and taken off. The
+    backbone is afterwards as it was.
 
     Args:
         backbone: to be measured, in the precision it was built in.
@@ -73,7 +74,7 @@ def measure_costs(
             key = _key(part, loss, by_input)
             cost = cache.get(where, key)
             if cost is None:
-                with tf.device(device):
+                with tf.device(device), _unchanged(part.non_trainable_variables):
                     idle = _idle_seconds() if idle is None else idle
                     cost = _measure(part, loss, by_input, batch_size, backbone.num_classes, idle)
                 cache.put(where, key, cost)
@@ -94,6 +95,17 @@ def measure_costs(
         ),
         head_cost=costs[-1],
     )
+
+
+@contextlib.contextmanager
+def _unchanged(variables: Sequence[keras.Variable]) -> Iterator[None]:
+    """Sets variables back: training on noise moves statistics and seeds."""
+    values = [variable.numpy() for variable in variables]
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
 
 
 def _measure(

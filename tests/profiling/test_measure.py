@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
+import keras
+import numpy as np
 import pytest
 
 from sedona_tf import backbones, plans
 from sedona_tf.auxiliary import Candidate
+from sedona_tf.backbones import Backbone
 from sedona_tf.errors import UserError
 from sedona_tf.profiling import CostCache, measure, measure_costs
 
@@ -58,6 +61,26 @@ def test_a_decoupling_costs_what_its_blocks_do(backbone, costs):
     assert sum(block.seconds for block in blocks) == pytest.approx(expected)
     with pytest.raises(UserError, match="no auxiliary net"):
         costs.of(plans.baseline("predsim", backbone, 4))
+
+
+def test_the_backbone_is_left_as_it_was(monkeypatch):
+    """Moving statistics and dropout's seed included."""
+    monkeypatch.setattr(measure, "LEAST_SECONDS", 0.0)
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    backbone = Backbone.from_keras(
+        keras.Sequential(
+            [
+                *(keras.Input((4, 4, 1)), layers.Conv2D(2, 3), layers.BatchNormalization()),
+                *(layers.Conv2D(2, 2), layers.Flatten(), layers.Dropout(0.5), layers.Dense(3)),
+            ]
+        )
+    )
+    before = [variable.numpy() for variable in backbone.variables]
+    assert len(backbone.non_trainable_variables) == 3
+    measure_costs(backbone, CANDIDATES[:1], 8)
+    for variable, value in zip(backbone.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, variable.path)
 
 
 def test_nothing_is_timed_twice(backbone, costs, cache, monkeypatch):
