@@ -113,6 +113,7 @@ def _search(
         flip=recipe.data.flip,
     )
     print(f"building the supernet of {recipe.backbone.name}", flush=True)
+    keras.config.set_dtype_policy("float32")  # a training before may have left another
     backbone = build(input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone)
     model = SearchModel(
         backbone,

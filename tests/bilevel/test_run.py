@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from sedona_tf.bilevel import run
 from sedona_tf.bilevel.run import architecture_optimizer, run_search
 from sedona_tf.errors import UserError
 from sedona_tf.recipe import paper
@@ -35,6 +36,27 @@ def test_one_outlier_does_not_stop_the_search():
     np.testing.assert_allclose(moves(0.01, outlier), moves(0.01, usual), rtol=1e-5)
     assert moves(0.01, usual)[-1] == pytest.approx(0.01, rel=1e-3)  # the learning rate
     assert moves(10.0, outlier)[-1] < 0.1 * moves(10.0, usual)[-1]
+
+
+def test_a_search_is_in_float32_whatever_was_trained_before(monkeypatch, tmp_path):
+    class Built(Exception):
+        pass
+
+    def stop(backbone, *_, **__):
+        parts = [*backbone.units, backbone.head]
+        raise Built({layer.compute_dtype for part in parts for layer in part.layers})
+
+    monkeypatch.setattr(run, "SearchModel", stop)
+    config = runpy.run_path(str(ROOT / "recipes/digits.py"))["get_config"]("smoke")
+    config.deterministic = False  # could not be switched off for the tests that follow
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        with pytest.raises(Built) as built:
+            run_search(config, tmp_path)
+        assert built.value.args == ({"float32"},)
+        assert keras.config.dtype_policy().name == "float32"  # of the candidates to come
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize(
