@@ -1,4 +1,4 @@
-"""SGD with momentum and weight decay in the gradient, as the search's inner steps have it."""
+"""SGD with momentum and weight decay in the gradient."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class MomentumSGD(keras.optimizers.SGD):
 
     The `weight_decay` of Keras' optimizers is applied to the weights beside the gradient, outside
     of momentum, which is another rule.
+
+    The search's `InnerOptimizer` multiplies by the learning rate outside of the velocity. With a
+    constant rate that is the same rule; when the rate falls, the steps that momentum repeats fall
+    with it there, and here, as in Keras, keep the rate that they were first taken with.
 
     Args:
         learning_rate: number or schedule.

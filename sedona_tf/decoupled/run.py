@@ -63,7 +63,7 @@ class Run:
         model: the decoupled model.
         data: its training, validation and test images.
         history: by epoch: `step`, `epoch`, `loss`, `block_k_loss`, `accuracy`, `val_*`,
-            `seconds` (of training, without validation).
+            `step_seconds` (a training step's mean, without the process's first, which traces).
     """
 
     recipe: ml_collections.ConfigDict

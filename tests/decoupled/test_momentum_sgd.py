@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.decoupled.block_optimizer import clone_optimizer
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 
@@ -23,3 +25,20 @@ def test_equals_the_rule(float64):
         value = value + velocity
         # The schedule gives its rates in float32.
         np.testing.assert_allclose(variable.numpy(), value, rtol=1e-6)
+
+
+def test_differs_from_the_searchs_rule_once_the_rate_changes(float64):
+    """Numbers that binary fractions hold exactly."""
+    variable, optimizer = keras.Variable([1.0]), MomentumSGD(0.5, momentum=0.5, l2=0.25)
+    rule, weights, velocity = InnerOptimizer(0.5, 0.25), tf.constant([1.0], "float64"), 0.0
+    for gradient in (1.0, -3.0):
+        before = weights
+        optimizer.apply([tf.constant([gradient], "float64")], [variable])
+        weights, velocity = rule.step(weights, velocity, gradient, 0.5)
+        np.testing.assert_array_equal(variable, weights)
+    last = weights - before
+    optimizer.learning_rate = 0.125
+    optimizer.apply([-0.25 * weights], [variable])  # and the decay's is nothing
+    after, _ = rule.step(weights, velocity, -0.25 * weights, 0.125)
+    np.testing.assert_array_equal(variable - weights, 0.5 * last)
+    np.testing.assert_array_equal(after - weights, 0.25 * 0.5 * last)
