@@ -35,6 +35,8 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
     assert [step for step, _ in found["cut_probability"]] == [5]  # twenty in a hundred steps
     for tag in ("alpha", "beta", "candidate_weights", "outer_loss", "cut_probability/unit_1"):
         assert [step for step, _ in found[tag]] == [4, 5]
+    cuts = {f"cut_probability/unit_{unit}" for unit in range(1, model.alpha.shape[0] + 1)}
+    assert {tag for tag in found if tag.startswith("cut_probability/")} == cuts
     for step, buckets in found["alpha"]:  # rows of (left edge, right edge, count)
         assert buckets[:, 2].sum() == model.alpha.shape[0] * 2
         assert np.all((buckets[:, 0] <= step + 1) & (step + 1 <= buckets[:, 1]))
