@@ -36,7 +36,7 @@ def model():
     model = make(3)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"])
     images, labels = digits()
-    model.fit(images[:640], labels[:640], batch_size=32, epochs=2, shuffle=False, verbose=0)
+    model.fit(images[:640], labels[:640], batch_size=32, epochs=5, shuffle=False, verbose=0)
     return model
 
 
