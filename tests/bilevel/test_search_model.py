@@ -29,6 +29,21 @@ def batches():
     return {"train": (x, y), "validation": (x[0] + 0.1, y[0])}
 
 
+def test_parts_have_names_from_the_input_up():
+    """What a diverging search names."""
+    model = make_model()
+    parts = model.variables_by_part()
+    expected = []
+    for number, unit in enumerate(model.supernet.backbone.units, 1):
+        expected.append(f"unit {number} ('{unit.name}')")
+        if number < len(model.supernet.backbone.units):
+            nets = model.supernet.auxiliaries[number - 1]
+            expected += [f"auxiliary net '{net.name}'" for net in nets]
+    assert list(parts) == [*expected, "the head", "alpha", "beta"] and len(expected) > 3
+    kept = {id(variable) for part in parts.values() for variable in part}
+    assert kept >= {id(variable) for variable in model.trainable_variables}
+
+
 def test_fit_alternates(float64):
     model = make_model()
     data = batches()
