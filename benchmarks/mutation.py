@@ -55,20 +55,21 @@ def _some(file: str, *names: str) -> list[str]:
 
 
 HYPERGRADIENT = _tests("bilevel", "hypergradient")
-MODEL = _some(
-    "decoupled/test_model",
-    "a_step_is_each_blocks_own_gradient",
-    "refusals",
-    "callbacks_set_every_blocks_learning_rate",
-    "no_gradient_passes_a_cut",
-    "blocks_and_their_optimizers_live_on_their_devices",
-    "blocks_of_a_pipelined_step_do_not_wait_for_each_other",
-    "pipelined_is_lockstep_delayed[2-resnet18-8]",
-    "fit_with_ragged_batches_and_validation_ends_alike",
-    "save_and_load_go_on_alike",
-    "one_block_is_plain_keras_bit_for_bit",
-    "mixed_precision",
-)
+MODEL = [
+    *_some(
+        "decoupled/test_model",
+        "a_step_is_each_blocks_own_gradient",
+        "refusals",
+        "callbacks_set_every_blocks_learning_rate",
+        "blocks_and_their_optimizers_live_on_their_devices",
+        "blocks_of_a_pipelined_step_do_not_wait_for_each_other",
+        "fit_with_ragged_batches_and_validation_ends_alike",
+        "save_and_load_go_on_alike",
+        "one_block_is_plain_keras_bit_for_bit",
+        "mixed_precision",
+    ),
+    *_tests("decoupled", "properties"),
+]
 TESTS: dict[str, dict[str, list[str]]] = {
     "plans": {
         **{name: _tests("plans", name, *(n for n in PLANS if n != name)) for name in PLANS},
