@@ -10,7 +10,7 @@ import pytest
 
 from sedona_tf import backbones, data, decouple, plans
 from sedona_tf.decoupled import dry_run as module
-from sedona_tf.decoupled.dry_run import block_counts, dry_run
+from sedona_tf.decoupled.dry_run import BlockCost, DryRun, block_counts, dry_run
 from sedona_tf.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,15 @@ def test_costs_of_one_block_by_hand():
     pools = [4 * 16**2, 8 * 8**2, 16 * 4**2, 32 * 2**2]
     least = 4 * (sum(outputs) + sum(pools))
     assert least < counts.kept_bytes < least + 4 * 12 * hidden
+
+
+def test_the_table_shows_a_blocks_figures():
+    block = BlockCost((1, 3), "mlp_sr()", "CPU:0", 2_500_000, 7_250_000, 3 * 2**20)
+    found = DryRun("a title", (block,), 100, 4, 8, 36.0, 2.0)
+    assert found.epoch_hours == 0.125  # twelve and a half steps
+    row = str(found).splitlines()[4].split()
+    assert row == ["1", "1-3", "mlp_sr()", "CPU:0", "2.500", "7.25", "12.0"]
+    assert "0.125 hours an epoch of 100 images on CPU:0" in str(found)
 
 
 def test_estimate_and_images():

@@ -166,6 +166,17 @@ def test_blocks_of_a_pipelined_step_do_not_wait_for_each_other():
         assert not seen & updates
 
 
+@pytest.mark.parametrize("devices", [["CPU:0", "CPU:0"], ["CPU:0", "CPU:1"]])
+def test_on_one_device_a_lockstep_step_learns_block_by_block(devices):
+    """There the next block's batch comes when the gradients are there, and activations can go."""
+    model = make(2, schedule="lockstep", devices=devices)
+    images, labels = map(tf.constant, data(4))
+    step = tf.function(lambda *batch: model._lockstep_step(Batch(*batch, ())), autograph=False)
+    operations = step.get_concrete_function(images, labels).graph.get_operations()
+    waiting = [len(each.control_inputs) for each in operations if each.type == "Identity"]
+    assert (max(waiting) > 9) == (devices[0] == devices[1])  # for a few dozen operations
+
+
 @pytest.mark.parametrize("num_blocks", [1, 3])
 def test_save_and_load_go_on_alike(tmp_path, num_blocks):
     images, labels = data()
