@@ -61,6 +61,7 @@ MODEL = [
         "a_step_is_each_blocks_own_gradient",
         "refusals",
         "callbacks_set_every_blocks_learning_rate",
+        "on_one_device_a_lockstep_step_learns_block_by_block",
         "blocks_and_their_optimizers_live_on_their_devices",
         "blocks_of_a_pipelined_step_do_not_wait_for_each_other",
         "fit_with_ragged_batches_and_validation_ends_alike",
@@ -97,6 +98,7 @@ TESTS: dict[str, dict[str, list[str]]] = {
         "dry_run": _some(
             "decoupled/test_dry_run",
             *("estimate_and_images", "costs_of_one_block_by_hand", "refuses"),
+            "the_table_shows_a_blocks_figures",
             "smoke_variants_state_the_synthetic_data",
         ),
         "ensemble": _tests("decoupled", "ensemble"),
