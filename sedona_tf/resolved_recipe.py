@@ -13,7 +13,7 @@ from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
 from sedona_tf.recipe import check_search, check_train, paper
 
-__all__ = ["read_recipe", "require_same_recipe", "write_recipe"]
+__all__ = ["kept_recipe", "read_recipe", "require_same_recipe", "write_recipe"]
 
 NAME = "recipe.json"
 KIND = "recipe"
@@ -91,20 +91,44 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     return recipe
 
 
-def require_same_recipe(workdir: Path, recipe: ml_collections.ConfigDict, purpose: str) -> None:
+def kept_recipe(workdir: Path, purpose: str, resume: bool) -> ml_collections.ConfigDict | None:
+    """The recipe of the run that is to be resumed; None for a new run, in a folder without one.
+
+    Args:
+        workdir: of the run.
+        purpose: what the run is for, a key of `DECISIVE`.
+        resume: whether to go on with the folder's run.
+
+    Raises:
+        UserError: if there is a run but `resume` is false; otherwise as for `read_recipe`.
+    """
+    if resume:
+        return read_recipe(workdir, purpose)
+    if (workdir / NAME).exists():
+        raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
+    return None
+
+
+def require_same_recipe(
+    workdir: Path,
+    kept: ml_collections.ConfigDict,
+    recipe: ml_collections.ConfigDict,
+    purpose: str,
+) -> None:
     """Refuses to go on with a run under other terms than those it was started with.
 
     Another seed or validation fraction, for one, would train on images held out so far.
 
     Args:
         workdir: of the run.
+        kept: the run's, see `kept_recipe`.
         recipe: resolved, asked for now.
         purpose: what the run is for, a key of `DECISIVE`.
 
     Raises:
-        UserError: naming the first field that differs, or the file if it is damaged.
+        UserError: naming the first field that differs.
     """
-    was, now = (_flat(each) for each in (read_recipe(workdir, purpose), recipe))
+    was, now = _flat(kept), _flat(recipe)
     decisive = ("data.", "backbone.", *DECISIVE[purpose])
     for field, new in now.items():
         free = field in FREE[purpose] or field.startswith(("data.data_dir", "data.dry_run."))

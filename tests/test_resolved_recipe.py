@@ -49,10 +49,10 @@ def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, mess
     now = recipe.paper()
     now.update_from_flattened_dict(changes)
     if message is None:
-        require_same_recipe(tmp_path, now, section)
+        require_same_recipe(tmp_path, read_recipe(tmp_path, section), now, section)
     else:
         with pytest.raises(UserError, match=message):
-            require_same_recipe(tmp_path, now, section)
+            require_same_recipe(tmp_path, read_recipe(tmp_path, section), now, section)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", recipe.paper().to_json()])

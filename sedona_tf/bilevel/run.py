@@ -36,7 +36,7 @@ from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
-from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_recipe
 
 __all__ = ["architecture_optimizer", "run_search"]
 
@@ -65,17 +65,14 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
     if resume and not (workdir / "recipe.json").exists():
         raise UserError(f"{workdir} does not hold a search; there is nothing to resume.")
     with StopRequest() as request, locked(workdir) as lock:
-        if (workdir / "recipe.json").exists() and not resume:
-            raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
-        if resume:
-            read_recipe(workdir, "search")  # another kind of run is refused
-        return _search(recipe, workdir, resume, request, lock)
+        kept = kept_recipe(workdir, "search", resume)
+        return _search(recipe, workdir, kept, request, lock)
 
 
 def _search(
     recipe: ml_collections.ConfigDict,
     workdir: Path,
-    resume: bool,
+    kept: ml_collections.ConfigDict | None,
     request: StopRequest,
     lock: Lock,
 ) -> Plan:
@@ -90,10 +87,10 @@ def _search(
     store = CheckpointStore(workdir / "checkpoints", pool)
     for folder in (workdir, pool.folder, store.folder):
         remove_partial(folder)
-    saved = store.read() if resume else None
-    if saved:
-        require_same_recipe(workdir, recipe, "search")
-    elif resume:
+    saved = store.read() if kept else None
+    if kept and saved:
+        require_same_recipe(workdir, kept, recipe, "search")
+    elif kept:
         print("there is no checkpoint yet: starting from the beginning", flush=True)
     start = saved[0] if saved else Position("pretraining", 0)
     phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}

@@ -47,7 +47,7 @@ from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.metrics import save_metrics
-from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import kept_recipe, read_recipe, require_same_recipe, write_recipe
 
 __all__ = ["Run", "load_run", "run_training"]
 
@@ -107,30 +107,26 @@ def run_training(
         Interrupted: by a signal.
     """
     recipe = resolve(recipe, method)
-    description = workdir / "recipe.json"
-    if resume and not description.exists():
+    if resume and not (workdir / "recipe.json").exists():
         raise UserError(f"{workdir} does not hold a run; there is nothing to resume.")
     with StopRequest() as request, locked(workdir) as lock:
-        if description.exists() and not resume:
-            raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
-        if resume:
-            read_recipe(workdir, "train")  # another kind of run is refused
+        kept = kept_recipe(workdir, "train", resume)
         make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
         for folder in (workdir, store.folder):
             remove_partial(folder)
-        saved = store.read() if resume else None
+        saved = store.read() if kept else None
         data = build_data(recipe)
         backbone = build_backbone(recipe, data.input_shape, data.num_classes)
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
-        if saved:
+        if kept and saved:
             require_same_decoupling(workdir, decoupling)
-            require_same_recipe(workdir, recipe, "train")
+            require_same_recipe(workdir, kept, recipe, "train")
             start = saved[0].step
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
-        elif resume:
+        elif kept:
             print("there is no checkpoint yet: starting from the beginning", flush=True)
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
         if saved:

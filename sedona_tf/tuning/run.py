@@ -18,7 +18,7 @@ from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.files import locked, remove_partial
 from sedona_tf.interruption import StopRequest
-from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_recipe
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
 from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tuning.tuner import DecouplingTuner
@@ -73,22 +73,20 @@ def run_tuning(
         raise UserError(unknown_name("tuner", tuner, TUNERS))
     if max_trials < 1:
         raise UserError(f"max_trials must be at least 1. Received: {max_trials}")
-    description, state = workdir / "recipe.json", workdir / "tuner"
-    if resume and not description.exists():
+    state = workdir / "tuner"
+    if resume and not (workdir / "recipe.json").exists():
         raise UserError(f"{workdir} does not hold a tuning; there is nothing to resume.")
     settings = {"tuner": tuner, "num_blocks": num_blocks}
     with StopRequest() as request, locked(workdir) as lock:
-        if description.exists() and not resume:
-            raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
-        if resume:
-            read_recipe(workdir, "tune")  # another kind of run is refused
+        kept = kept_recipe(workdir, "tune", resume)
+        if kept:
             require_same_tuning(workdir, settings)
-            require_same_recipe(workdir, recipe, "tune")
+            require_same_recipe(workdir, kept, recipe, "tune")
         for folder in (workdir, state, *state.glob("trial_*")):
             remove_partial(folder)
         make_repeatable(recipe.seed, recipe.deterministic)
         hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
-        if not resume:
+        if not kept:
             shutil.rmtree(state, ignore_errors=True)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe, "tune")

@@ -18,7 +18,7 @@ from sedona_tf.data import load
 from sedona_tf.decoupled.run import Run, load_run, run_training
 from sedona_tf.errors import Interrupted, UserError
 from sedona_tf.plans import Decoupling
-from sedona_tf.resolved_recipe import require_same_recipe
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe
 
 ROOT = Path(__file__).parents[2]
 NET = {"kind": "separable", "depth": 1}
@@ -87,7 +87,7 @@ def test_joined_units_of_a_network_of_keras_are_rebuilt(tmp_path):
     )
     config.backbone.max_units = 3
     with pytest.raises(UserError, match="max_units 2, not 3"):
-        require_same_recipe(tmp_path, config, "train")
+        require_same_recipe(tmp_path, read_recipe(tmp_path, "train"), config, "train")
 
 
 @pytest.mark.parametrize("method", ["backprop", "predsim", "sedona"])
