@@ -15,7 +15,7 @@ import tensorflow as tf
 from sedona_tf.errors import UserError
 from sedona_tf.plans.simulator import spread
 
-__all__ = ["assign_devices", "device_type", "make_cpu_devices", "move"]
+__all__ = ["assign_devices", "device_spec", "make_cpu_devices", "move"]
 
 MOST = 64
 """Logical CPU devices that are made at most; further names are then found not to exist."""
@@ -70,24 +70,27 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
     return [devices[index] for index in spread(num_blocks, len(devices))]
 
 
-def device_type(name: str) -> str:
-    """`"CPU"`, `"GPU"`: what kind of device a name is of.
+def device_spec(name: str) -> tf.DeviceSpec:
+    """The parts of a device's name, this process' job, host and task where it does not say.
+
+    Raises:
+        UserError: if it is no name of a device.
 
     Example:
-        >>> device_type("GPU:1"), device_type("/job:worker/task:0/device:CPU:0")
-        ('GPU', 'CPU')
+        >>> device_spec("GPU:1").device_type, device_spec("/job:worker/task:0/device:CPU:0").job
+        ('GPU', 'worker')
     """
-    return tf.DeviceSpec.from_string(_full(name)).device_type
-
-
-def _full(name: str) -> str:
-    """A device's name with job, host and task, as a variable gives it."""
     try:
         spec = tf.DeviceSpec.from_string(name if name.startswith("/") else f"/device:{name}")
     except ValueError as error:
         raise UserError(f"'{name}' is not the name of a device: {error}") from error
     here = tf.DeviceSpec.from_string("/job:localhost/replica:0/task:0")
-    return here.make_merged_spec(spec).to_string()
+    return here.make_merged_spec(spec)
+
+
+def _full(name: str) -> str:
+    """A device's name with job, host and task, as a variable gives it."""
+    return device_spec(name).to_string()
 
 
 def move(variables: Sequence[keras.Variable], device: str) -> None:

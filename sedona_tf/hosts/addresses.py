@@ -8,9 +8,11 @@ must open with a SETTINGS frame; only a living process sends it.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import errno
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sedona_tf.errors import UserError
 
@@ -51,6 +53,26 @@ def parse_addresses(cluster: str) -> list[str]:
     return addresses
 
 
+@contextlib.contextmanager
+def host_names() -> Iterator[None]:
+    """Makes Python's error about a name with an empty or too long label the `OSError` it is."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise OSError(errno.EINVAL, "no host can have this name") from error
+
+
+def open_connection(address: str, timeout: float) -> socket.socket:
+    """A TCP connection to `host:port`, made within so many seconds.
+
+    Raises:
+        OSError: if there is none.
+    """
+    host, _, port = address.rpartition(":")
+    with host_names():
+        return socket.create_connection((host.strip("[]"), int(port)), timeout)
+
+
 def probe(address: str, timeout: float) -> str:
     """Waits until whoever listens at an address greets as a gRPC server.
 
@@ -65,9 +87,8 @@ def probe(address: str, timeout: float) -> str:
         Silence: if no greeting came in time.
     """
     deadline = time.monotonic() + timeout
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout) as connection:
+        with open_connection(address, timeout) as connection:
             connection.sendall(PREFACE)
             greeting = b""
             while len(greeting) < 9:
@@ -81,8 +102,6 @@ def probe(address: str, timeout: float) -> str:
             return connection.getsockname()[0]
     except TimeoutError as error:
         raise Silence(f"no answer within {timeout:g} s") from error
-    except UnicodeError as error:
-        raise Silence("no host can have this name") from error
     except OSError as error:
         raise Silence((error.strerror or str(error)).lower()) from error
 

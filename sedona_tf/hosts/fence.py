@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sedona_tf.errors import UserError
+from sedona_tf.hosts.addresses import host_names
 
 __all__ = ["ANY", "fence", "own_address"]
 
@@ -48,17 +49,17 @@ def own_address(host: str, port: int = 0) -> str:
         '127.0.0.1'
     """
     try:
-        address = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        with host_names():
+            address = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             trial.bind((address, port))
-    except (OSError, UnicodeError) as error:  # the latter for names with empty or too long labels
-        reason = error.strerror if isinstance(error, OSError) else "no host can have this name"
-        if isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES):
-            raise UserError(f"port {port} cannot be opened: {reason}.") from error
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise UserError(f"port {port} cannot be opened: {error.strerror}.") from error
         raise UserError(
             f"host must be an IPv4 address of this machine, or {ANY} for all of them. "
-            f"Received: '{host}' ({reason})"
+            f"Received: '{host}' ({error.strerror})"
         ) from error
     return str(address)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 
-from sedona_tf.hosts.addresses import PREFACE
+from sedona_tf.hosts.addresses import PREFACE, open_connection
 
 __all__ = ["Tether"]
 
@@ -40,16 +40,13 @@ class Tether:
         self._open()
 
     def _open(self) -> None:
-        host, _, port = self._address.rpartition(":")
         self._made = time.monotonic()
         self._connection.close()
         try:
-            self._connection = socket.create_connection(
-                (host.strip("[]"), int(port)), self._timeout
-            )
+            self._connection = open_connection(self._address, self._timeout)
             self._connection.sendall(PREFACE + _ACCEPTED)
             self._connection.setblocking(False)
-        except (OSError, UnicodeError):
+        except OSError:
             self._cut = True  # there is no such worker, or no longer
 
     def cut(self) -> bool:

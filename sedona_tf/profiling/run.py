@@ -13,7 +13,7 @@ from sedona_tf.auxiliary import candidates_from
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.build import build_backbone
 from sedona_tf.decoupled.dry_run import data_like
-from sedona_tf.decoupled.placement import assign_devices, device_type
+from sedona_tf.decoupled.placement import assign_devices, device_spec
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Costs, Plan, document
@@ -115,8 +115,9 @@ def devices_of(names: Sequence[str], link: Link = LOCAL) -> Devices:
         >>> devices_of([f"/job:worker/task:{task}/device:CPU:0" for task in range(2)]).helping
         False
     """
-    barrier = all(device_type(name) == "CPU" for name in names)
-    helping = barrier and not any("/job:worker" in name for name in names)
+    specs = [device_spec(name) for name in names]
+    barrier = all(spec.device_type == "CPU" for spec in specs)
+    helping = barrier and all(spec.job != "worker" for spec in specs)
     return Devices(len(names), link, barrier, helping)
 
 
@@ -177,7 +178,7 @@ def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
 
 def _gpu_name(device: str) -> str:
     """The product's name of a GPU of this host, and nothing of other devices."""
-    spec = tf.DeviceSpec.from_string(device if device.startswith("/") else f"/device:{device}")
+    spec = device_spec(device)
     if spec.device_type != "GPU" or spec.job == "worker":
         return ""
     found = tf.config.list_physical_devices("GPU")[spec.device_index or 0]
