@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import json
 import os
 import platform
@@ -121,9 +120,9 @@ def child(arguments) -> None:
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)
     if settings.get("keras"):
-        resnet.BatchNormalization = functools.partial(
-            keras.layers.BatchNormalization, momentum=0.9, epsilon=1e-5
-        )
+        from hypergradient import keras_normalization
+
+        resnet.BatchNormalization = keras_normalization
     backbone = build(arguments.backbone, arguments.width)
     blocks = settings["blocks"]
     cuts = CUTS[arguments.backbone, blocks][arguments.auxiliary] if blocks > 1 else ()
