@@ -1,19 +1,20 @@
 r"""Speed and memory of decoupled training against end to end.
 
-Usage: python benchmarks/decoupled.py speed [--turns 6]
-       python benchmarks/decoupled.py memory [--turns 6]
+Usage: python benchmarks/decoupled.py speed [--turns 6] [--blocks 2]
+       python benchmarks/decoupled.py memory [--turns 6] [--device GPU:0 --width 64]
 
-speed: a residual network of 16 equal units, cut into two blocks of equal cost, batch 128, 32x32.
-    The cut is closed by DGL's net, or by a separable one (--auxiliary), which costs about a unit.
-    end_to_end_1, end_to_end_2: Keras fit on one and two cores; pipelined, lockstep: two devices of
-    one process, one thread an operation; workers: two servers on loopback, one core each.
-    Targets: workers at least 1.8 and pipelined at least 1.6 times end_to_end_1; pipelined at least
-    as fast as end_to_end_2.
-memory: peak resident memory; K = 4 in lockstep on one device, cut where memory balances, against
-    end to end at the same batch, for the same network and for ResNet-50; and end to end with
+speed: a residual network of 16 equal units, cut into K blocks of equal cost, batch 128, 32x32.
+    The cuts are closed by DGL's nets, or by separable ones (--auxiliary), which cost about a unit.
+    end_to_end_1, end_to_end_all: Keras fit on one core and on K; pipelined, lockstep: K devices of
+    one process, one thread an operation; workers: K servers on loopback, one core each.
+    Targets for K = 2: workers at least 1.8 and pipelined at least 1.6 times end_to_end_1; pipelined
+    at least as fast as end_to_end_all.
+memory: peak memory; K = 4 in lockstep on one device, cut where memory balances, against end to end
+    at the same batch, for the same network and for ResNet-50; and end to end with
     keras.layers.BatchNormalization, which keeps more than ours. `memory_ratio` is of all that
-    training takes beyond the built model, tracing and kernels' code included; `activations_ratio`
-    of what a batch of two images does not take yet. Target: at most 0.4, at the same speed.
+    training takes beyond the built model, on a CPU tracing and kernels' code included;
+    `activations_ratio` of what a batch of two images does not take yet. Target: at most 0.4, at the
+    same speed.
 
 Every configuration is a process of its own. All of them are made ready first and then take turns of
 a few steps, since the speed of a shared machine drifts within minutes; ratios are of one turn.
@@ -41,29 +42,34 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
 
 READY = "ready"
-CONFIGURATIONS = {
-    "end_to_end_1": {"blocks": 1, "cores": [0]},
-    "end_to_end_2": {"blocks": 1, "cores": [0, 1]},
-    "pipelined": {"blocks": 2, "cores": [0, 1], "devices": ["CPU:0", "CPU:1"]},
-    "lockstep": {
-        "blocks": 2,
-        "cores": [0, 1],
-        "devices": ["CPU:0", "CPU:1"],
-        "schedule": "lockstep",
-    },
-    "workers": {"blocks": 2, "cores": [0, 1], "workers": True},
-    "end_to_end": {"blocks": 1, "cores": [0, 1]},
-    "keras_end_to_end": {"blocks": 1, "cores": [0, 1], "keras": True},
-    "four_blocks": {"blocks": 4, "cores": [0, 1], "schedule": "lockstep"},
-}
-# For two blocks of the equal net, where time balances, the net at the cut included; of the others,
-# in the middle of the units. For four, where memory balances: ResNet-50's activations are larger at
-# the bottom.
+
+
+def configurations(blocks: int) -> dict[str, dict]:
+    """What the contenders are: so many blocks, a core allowed to each, or four on one device."""
+    cores = sorted(os.sched_getaffinity(0))[:blocks]
+    devices = [f"CPU:{index}" for index in range(blocks)]
+    split = {"blocks": blocks, "cores": cores}
+    return {
+        "end_to_end_1": {"blocks": 1, "cores": cores[:1]},
+        "end_to_end_all": {"blocks": 1, "cores": cores},
+        "pipelined": {**split, "devices": devices},
+        "lockstep": {**split, "devices": devices, "schedule": "lockstep"},
+        "workers": {**split, "workers": True},
+        "end_to_end": {"blocks": 1, "cores": cores},
+        "keras_end_to_end": {"blocks": 1, "cores": cores, "keras": True},
+        "four_blocks": {"blocks": 4, "cores": cores, "schedule": "lockstep"},
+    }
+
+
+# Of the equal net where time balances, the net at the cut included; of the others evenly, and of
+# ResNet-50 where memory balances: its activations are larger at the bottom.
 CUTS = {
     ("equal16", 2): {"mlp_sr": (8,), "separable": (7,)},
     ("resnet18", 2): dict.fromkeys(("mlp_sr", "separable"), (4,)),
     ("vgg11", 2): dict.fromkeys(("mlp_sr", "separable"), (4,)),
     ("equal16", 4): dict.fromkeys(("mlp_sr", "separable"), (4, 8, 12)),
+    ("resnet18", 4): dict.fromkeys(("mlp_sr", "separable"), (2, 4, 6)),
+    ("vgg11", 4): dict.fromkeys(("mlp_sr", "separable"), (2, 4, 6)),
     ("resnet50", 4): dict.fromkeys(("mlp_sr", "separable"), (1, 3, 7)),
 }
 
@@ -90,20 +96,33 @@ def build(name: str, width: int = 16):
     return Backbone(units, build_part("head", shape, head), narrow_auxiliary=False, name=name)
 
 
-def resident_mb() -> float:
-    """Resident memory now, in MB."""
+def held_mb(device: str) -> float:
+    """MB that this process has taken and not given back, or that it held at most of a GPU."""
+    if "GPU" in device:
+        return peak_mb(device)
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def peak_mb(device: str) -> float:
+    """MB that this process held at most so far, of a GPU or in resident memory."""
+    if "GPU" in device:
+        import tensorflow as tf
+
+        return tf.config.experimental.get_memory_info(device)["peak"] / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def child(arguments) -> None:
     """Trains one configuration; prints its figures whenever it is asked for a turn."""
-    settings = CONFIGURATIONS[arguments.child]
-    os.sched_setaffinity(0, settings["cores"])
-    devices = settings.get("devices", ["CPU:0"])
-    threads = len(settings["cores"]) // len(devices) if not settings.get("workers") else 1
-    os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(threads, 1))
-    os.environ["TF_NUM_INTEROP_THREADS"] = str(len(settings["cores"]))
+    settings = configurations(arguments.blocks)[arguments.child]
+    devices = settings.get("devices", [arguments.device])
+    if "GPU" not in arguments.device:
+        os.sched_setaffinity(0, settings["cores"])
+        threads = len(settings["cores"]) // len(devices) if not settings.get("workers") else 1
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(threads, 1))
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(len(settings["cores"]))
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import keras
     import tensorflow as tf
 
@@ -137,9 +156,13 @@ def child(arguments) -> None:
     def fit(steps: int, batch: int) -> float:
         """Seconds a step, once every block has work: without filling and draining the pipeline."""
         ends = []
-        clock = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
-        )
+
+        def tick(_, logs) -> None:
+            if len(ends) in (blocks - 1, blocks - 1 + steps):
+                float(logs["loss"])  # a GPU's queue is done
+            ends.append(time.perf_counter())
+
+        clock = keras.callbacks.LambdaCallback(on_train_batch_end=tick)
         images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
         labels = tf.random.stateless_uniform((batch,), (0, 2), maxval=10, dtype=tf.int32)
         # Autotuning would sleep at the end of the data, up to as long as the whole run.
@@ -153,17 +176,17 @@ def child(arguments) -> None:
         model.fit(data, verbose=0, shuffle=False, callbacks=[clock])
         return (ends[-1] - ends[-1 - steps]) / steps
 
-    before = resident_mb()
+    before = held_mb(arguments.device)
     if arguments.what == "memory":
         fit(1, 2)
-    traced = resident_mb()
+    traced = held_mb(arguments.device)
     fit(2, arguments.batch)
 
     def turn() -> dict:
         seconds = fit(arguments.steps, arguments.batch)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        memory = {"peak_mb": peak, "above_start_mb": peak - before, "activations_mb": peak - traced}
-        return {"step_s": seconds} | memory
+        peak = peak_mb(arguments.device)
+        figures = {"above_start_mb": peak - before, "activations_mb": peak - traced}
+        return {"step_s": seconds, "peak_mb": peak} | figures
 
     take_turns(turn)
 
@@ -219,31 +242,41 @@ def contenders(names: Sequence[str], arguments, backbone: str) -> Iterator[dict[
             command = [__file__, arguments.what, "--child", name, "--backbone", backbone]
             command += ["--batch", str(arguments.batch), "--steps", str(arguments.steps)]
             command += ["--auxiliary", arguments.auxiliary, "--width", str(arguments.width)]
-            if CONFIGURATIONS[name].get("workers"):
-                command += ["--cluster", stack.enter_context(two_workers())]
+            command += ["--blocks", str(arguments.blocks), "--device", arguments.device]
+            if name == "workers":
+                command += ["--cluster", stack.enter_context(workers(arguments.blocks))]
             found[name] = stack.enter_context(contextlib.closing(Child(name, command)))
         yield found
 
 
 @contextlib.contextmanager
-def two_workers() -> Iterator[str]:
-    """Addresses of two workers on loopback, one core each."""
-    ports = [free_port() for _ in range(2)]
-    workers = [
+def workers(count: int) -> Iterator[str]:
+    """Addresses of workers on loopback, one core each."""
+    ports, cores = [free_port() for _ in range(count)], sorted(os.sched_getaffinity(0))
+    started = [
         subprocess.Popen(
-            ["taskset", "-c", str(core), sys.executable, "-m", "sedona_tf.worker"]
-            + ["--port", str(port)],
-            env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"},
+            [
+                "taskset",
+                "-c",
+                str(core),
+                sys.executable,
+                "-m",
+                "sedona_tf.worker",
+                f"--port={port}",
+            ],
+            env=os.environ
+            | dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
+            | {"CUDA_VISIBLE_DEVICES": "-1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for core, port in enumerate(ports)
+        for core, port in zip(cores, ports, strict=False)
     ]
     try:
         time.sleep(15)
         yield ",".join(f"127.0.0.1:{port}" for port in ports)
     finally:
-        for worker in workers:
+        for worker in started:
             worker.kill()
 
 
@@ -274,15 +307,19 @@ def main() -> None:
     parser.add_argument("--auxiliary", default="mlp_sr", choices=["mlp_sr", "separable"])
     parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--backbone", default="equal16", help=argparse.SUPPRESS)
+    parser.add_argument("--blocks", type=int, default=2, choices=[2, 4], help="speed: K")
+    parser.add_argument("--device", default="CPU:0", help="memory: where, CPU:0 or GPU:0")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--cluster", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
         return
+    if arguments.what == "speed" and len(os.sched_getaffinity(0)) < arguments.blocks:
+        parser.error(f"{arguments.blocks} blocks need as many cores")
     result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     if arguments.what == "speed":
-        names = ["end_to_end_1", "end_to_end_2", "lockstep", "pipelined", "workers"]
+        names = ["end_to_end_1", "end_to_end_all", "lockstep", "pipelined", "workers"]
         turns = []
         with contenders(names, arguments, "equal16") as children:
             for _ in range(arguments.turns):
@@ -293,7 +330,7 @@ def main() -> None:
             ("workers", "end_to_end_1"),
             ("pipelined", "end_to_end_1"),
             ("lockstep", "end_to_end_1"),
-            ("pipelined", "end_to_end_2"),
+            ("pipelined", "end_to_end_all"),
         ):
             ratios = [turn[base] / turn[name] for turn in turns]
             result[f"{name}_over_{base}"] = {

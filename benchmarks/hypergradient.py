@@ -10,6 +10,7 @@ Deep: python benchmarks/hypergradient.py --backbone resnet152 --batch 8 --valida
 Targets (ResNet-18, width 16, 32x32, 4 candidates, batch 32, validation batch 128, T = 5): at most
 20 training steps; a training step at most 0.75 of one with keras.layers.BatchNormalization. The
 variants take turns in one process; figures are medians of warm steps, ratios of the same turns.
+On a machine with a GPU they run on it; CUDA_VISIBLE_DEVICES=-1 hides it.
 A first step, tracing included, under 60 s; aims: 3.5 s a step, 2.2 GB after the first.
 ResNet-152 at T = 5 inside 20 GB and 10 minutes. Memory grows with T only by the states.
 """
@@ -62,7 +63,7 @@ def supernet(arguments, of_keras: bool = False) -> Supernet:
         for module in (resnet, vgg, separable):
             module.BatchNormalization = keras_normalization
         separable.PointwisePool = keras_pointwise_pool
-    backbone = backbones.build(arguments.backbone, (32, 32, 3), 10, width=16)
+    backbone = backbones.build(arguments.backbone, (32, 32, 3), 10, width=arguments.width)
     candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2, 3, 4)])
     return Supernet(backbone, candidates, smoothing=0.1)
 
@@ -75,7 +76,9 @@ def timed(function) -> float:
 
 
 def peak_memory() -> float:
-    """Largest resident memory of the process so far, in MB."""
+    """MB: the most that a GPU held so far, or else this process in resident memory."""
+    if tf.config.list_physical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -83,6 +86,7 @@ def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--width", type=int, default=16)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--validation_batch", type=int, default=128)
     parser.add_argument("--inner_steps", type=int, default=5)

@@ -1,6 +1,6 @@
 r"""What the simulator predicts where nothing here can measure: the paper's plans, many devices.
 
-Usage: python benchmarks/predict.py published
+Usage: python benchmarks/predict.py published [--device GPU:0 --width 64]
        python benchmarks/predict.py scaling [--output docs/images/scaling.png]
 
 published: speed-up of the published decouplings of ResNet-101 and ResNet-152 for K = 2 and 4, one
@@ -9,7 +9,8 @@ published: speed-up of the published decouplings of ResNet-101 and ResNet-152 fo
 scaling: ResNet-152 on up to 64 devices, 8 a host; DGL's nets, cuts where they balance best, against
     data parallel training at the same batch in all; links as `LINKS` says.
 
-Costs are measured here, at width 16 and 32x32 pixels, one core a device; the rest is predicted.
+Costs are measured here, at 32x32 pixels, by default at width 16 and one core a device; the rest is
+predicted.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 
+from sedona_tf.files import make_folder
 from sedona_tf.kernels import choose_kernels
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,27 +34,32 @@ LINKS = {
 """Between hosts: bytes a second, seconds. Devices of one host: 10 GB/s and 10 us."""
 
 
-def measure(name: str, candidates, batch: int):
-    """A network's costs on one core."""
+def measure(name: str, candidates, arguments):
+    """A network's costs on one core, or on a GPU."""
     from sedona_tf import backbones
     from sedona_tf.profiling import CostCache, measure_costs
 
+    make_folder(Path("runs"))
     cache = CostCache("runs/benchmark_part_costs.json")
-    backbone = backbones.build(name, (32, 32, 3), 10, width=16)
-    return measure_costs(backbone, candidates, batch, words="one core", cache=cache)
+    backbone = backbones.build(name, (32, 32, 3), 10, width=arguments.width)
+    words = "one core" if arguments.device == "CPU:0" else arguments.device
+    return measure_costs(
+        backbone, candidates, arguments.batch, arguments.device, words, cache=cache
+    )
 
 
-def published(batch: int) -> dict:
+def published(arguments) -> dict:
     """Predicted speed-ups of the published decouplings."""
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans import Decoupling, Plan
     from sedona_tf.plans.simulator import end_to_end, simulate
     from sedona_tf.shipped import plan_file
 
+    batch, barrier = arguments.batch, arguments.device == "CPU:0"
     candidates = [Candidate("separable", (("depth", depth),)) for depth in (1, 2, 3, 4)]
     result = {}
     for name in ("resnet101", "resnet152"):
-        costs = measure(name, candidates, batch)
+        costs = measure(name, candidates, arguments)
         alone = end_to_end(costs).seconds
         for blocks in (2, 4):
             decoupling = Decoupling.load(plan_file(f"published/{name}_k{blocks}"))
@@ -59,17 +67,19 @@ def published(batch: int) -> dict:
             parts = costs.of(decoupling)
             row["share_of_block"] = [round(part.seconds / alone, 3) for part in parts]
             row["share_of_nets"] = round(sum(p.seconds for p in parts) / alone - 1, 3)
-            row["pipelined"] = round(alone / simulate(parts, batch).step_s, 2)
-            row["lockstep"] = round(alone / simulate(parts, batch, "lockstep").step_s, 2)
+            row["pipelined"] = round(alone / simulate(parts, batch, barrier=barrier).step_s, 2)
+            lockstep = simulate(parts, batch, "lockstep", barrier=barrier)
+            row["lockstep"] = round(alone / lockstep.step_s, 2)
             plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
             best = plan.decode(blocks, costs, balance=1.0)
             row["balanced_cut_after"] = best.cut_after
-            row["balanced_pipelined"] = round(alone / simulate(costs.of(best), batch).step_s, 2)
+            balanced = simulate(costs.of(best), batch, barrier=barrier)
+            row["balanced_pipelined"] = round(alone / balanced.step_s, 2)
             result[f"{name}, K = {blocks}"] = row
     return result
 
 
-def scaling(batch: int, output: str) -> dict:
+def scaling(arguments) -> dict:
     """Predicted speed-ups to 64 devices, and their curves."""
     from matplotlib.figure import Figure
 
@@ -77,7 +87,8 @@ def scaling(batch: int, output: str) -> dict:
     from sedona_tf.plans import Plan
     from sedona_tf.plans.simulator import Link, end_to_end, predict_data_parallel, simulate
 
-    costs = measure("resnet152", [Candidate("mlp_sr")], batch)
+    costs = measure("resnet152", [Candidate("mlp_sr")], arguments)
+    batch = arguments.batch
     plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
     alone = end_to_end(costs).seconds
     inside = Link(1e10, 10e-6)
@@ -112,7 +123,7 @@ def scaling(batch: int, output: str) -> dict:
     axes.set_ylabel("predicted speed-up")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(output, dpi=110)
+    figure.savefig(arguments.output, dpi=110)
     return result
 
 
@@ -121,14 +132,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["published", "scaling"])
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--device", default="CPU:0")
     parser.add_argument("--output", default="docs/images/scaling.png")
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    if arguments.what == "published":
-        result = published(arguments.batch)
-    else:
-        result = scaling(arguments.batch, arguments.output)
+    if arguments.device == "CPU:0":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    result = {"published": published, "scaling": scaling}[arguments.what](arguments)
     print(json.dumps(result, indent=1))
 
 

@@ -1,9 +1,9 @@
-r"""Predicted against measured: speed-up of two blocks on two one-core devices.
+r"""Predicted against measured: speed-up of K blocks on K one-core devices.
 
-Usage: python benchmarks/simulator.py [--turns 6] [--backbones equal16,resnet18,vgg11]
+Usage: python benchmarks/simulator.py [--turns 6] [--backbones equal16,resnet18,vgg11] [--blocks 2]
 
 Every turn measures, in a process each and with one thread an operation: end-to-end training on one
-core, lockstep and pipelined training of two blocks on two devices (`benchmarks/decoupled.py`, which
+core, lockstep and pipelined training of K blocks on K devices (`benchmarks/decoupled.py`, which
 says how they take turns); and the parts of the same network on one core, from which the simulator
 predicts the same three. Target: predicted speed-ups within 10 per cent of the measured ones,
 medians of the turns.
@@ -25,18 +25,19 @@ NAMES = ("lockstep", "pipelined")
 
 def predict(arguments) -> None:
     """Measures a network's parts on one core, and prints predicted seconds a step, in turns."""
-    os.sched_setaffinity(0, [0])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans.simulator import end_to_end, simulate
     from sedona_tf.profiling import measure_costs
 
     backbone = decoupled.build(arguments.child, arguments.width)
-    (cut,) = decoupled.CUTS[arguments.child, 2]["mlp_sr"]
+    cuts = decoupled.CUTS[arguments.child, arguments.blocks]["mlp_sr"]
 
     def turn() -> dict:
         costs = measure_costs(backbone, [Candidate("mlp_sr")], arguments.batch)
-        blocks = costs.blocks((cut,), (0,))
+        blocks = costs.blocks(cuts, (0,) * len(cuts))
         steps = {
             name: simulate(blocks, arguments.batch, name, helping=True).step_s for name in NAMES
         }
@@ -53,17 +54,18 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=2, choices=[2, 4])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         predict(arguments)
         return
-    arguments.what, arguments.auxiliary = "speed", "mlp_sr"
+    arguments.what, arguments.auxiliary, arguments.device = "speed", "mlp_sr", "CPU:0"
     result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for backbone in arguments.backbones.split(","):
         turns = []
         command = [__file__, "--child", backbone, "--batch", str(arguments.batch)]
-        command += ["--width", str(arguments.width)]
+        command += ["--width", str(arguments.width), "--blocks", str(arguments.blocks)]
         with (
             decoupled.contenders(("end_to_end_1", *NAMES), arguments, backbone) as children,
             contextlib.closing(decoupled.Child(f"predicting {backbone}", command)) as predictor,
@@ -72,7 +74,7 @@ def main() -> None:
                 measured = {name: child.turn()["step_s"] for name, child in children.items()}
                 turns.append({"measured": measured, "predicted": predictor.turn()})
                 print(backbone, turns[-1], file=sys.stderr, flush=True)
-        result[backbone] = {"cut_after": decoupled.CUTS[backbone, 2]["mlp_sr"]}
+        result[backbone] = {"cut_after": decoupled.CUTS[backbone, arguments.blocks]["mlp_sr"]}
         for name in NAMES:
             speedups = {
                 kind: decoupled.median(

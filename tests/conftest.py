@@ -1,4 +1,7 @@
-"""Shared settings: quiet TensorFlow, one type at a time."""
+"""Shared settings: quiet TensorFlow, one type at a time, the CPU.
+
+With TESTS_ON_GPU=1 all tests run on the first GPU instead, as two logical devices.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,11 @@ from sedona_tf.kernels import choose_kernels
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "0"  # it gives nothing back: all tests would take 20 GB
 choose_kernels()
+ON_GPU = bool(os.environ.get("TESTS_ON_GPU"))
+if ON_GPU:
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # test workers and commands share it
+else:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import gc
 from pathlib import Path
@@ -22,6 +30,13 @@ tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+if ON_GPU:
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("GPU")[0],
+        [tf.config.LogicalDeviceConfiguration(memory_limit=3000)] * 2,
+    )
+    tf.config.experimental.enable_op_determinism()
+    tf.random.set_seed(0)  # which that asks for
 
 
 @pytest.fixture(scope="module", autouse=True)

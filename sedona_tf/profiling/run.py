@@ -181,7 +181,8 @@ def _gpu_name(device: str) -> str:
     spec = device_spec(device)
     if spec.device_type != "GPU" or spec.job == "worker":
         return ""
-    found = tf.config.list_physical_devices("GPU")[spec.device_index or 0]
+    physical = tf.config.list_physical_devices("GPU")
+    found = physical[min(spec.device_index or 0, len(physical) - 1)]  # there may be logical ones
     return tf.config.experimental.get_device_details(found).get("device_name", "GPU")
 
 
