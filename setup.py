@@ -1,9 +1,12 @@
 """Package metadata."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+INIT = Path(__file__).parent / "sedona_tf/__init__.py"
+(VERSION,) = re.findall(r'^__version__ = "(.*)"$', INIT.read_text(), re.M)
 SHIPPED = ["sedona_tf.recipes", "sedona_tf.saved_plans", "sedona_tf.saved_plans.published"]
 SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"]
@@ -11,7 +14,7 @@ TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "wheel>
 
 setup(
     name="sedona_tf",
-    version="0.1.0",
+    version=VERSION,
     description="SEDONA on TensorFlow and Keras: search for decoupled neural networks",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -1,7 +1,7 @@
 r"""Speed and memory of decoupled training against end to end.
 
 Usage: python benchmarks/decoupled.py speed [--turns 6] [--blocks 2]
-       python benchmarks/decoupled.py memory [--turns 6] [--device GPU:0 --width 64]
+       python benchmarks/decoupled.py memory [--turns 6] [--device GPU:0 --width 64 --batch 512]
 
 speed: a residual network of 16 equal units, cut into K blocks of equal cost, batch 128, 32x32.
     The cuts are closed by DGL's nets, or by separable ones (--auxiliary), which cost about a unit.
@@ -309,6 +309,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="equal16", help=argparse.SUPPRESS)
     parser.add_argument("--blocks", type=int, default=2, choices=[2, 4], help="speed: K")
     parser.add_argument("--device", default="CPU:0", help="memory: where, CPU:0 or GPU:0")
+    parser.add_argument("--backbones", default="equal16,resnet50", help="memory: of which networks")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--cluster", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -339,14 +340,15 @@ def main() -> None:
             }
     else:
         names = ["four_blocks", "end_to_end", "keras_end_to_end"]
-        for backbone in ("equal16", "resnet50"):
+        for backbone in arguments.backbones.split(","):
             with contenders(names, arguments, backbone) as children:
                 turns = [
                     {name: child.turn() for name, child in children.items()}
                     for _ in range(arguments.turns)
                 ]
             result[backbone] = {
-                f"{name}_mb": median([turn[name]["above_start_mb"] for turn in turns])
+                f"{name}_{unit}": median([turn[name][field] for turn in turns])
+                for unit, field in (("mb", "above_start_mb"), ("step_s", "step_s"))
                 for name in names
             }
             for base in names[1:]:

@@ -15,6 +15,7 @@ choose_kernels()
 ON_GPU = bool(os.environ.get("TESTS_ON_GPU"))
 if ON_GPU:
     os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # test workers and commands share it
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # float32 with all its digits
 else:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 

@@ -120,4 +120,4 @@ def refused(result: subprocess.CompletedProcess[str], message: str) -> None:
     assert result.returncode == 2, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ") and message in last
+    assert last.startswith("error: ") and message in last, last

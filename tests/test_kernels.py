@@ -51,13 +51,13 @@ def test_tensorflows_own_allocator_up_to_the_machines_memory(monkeypatch):
 
 
 def test_a_model_that_is_too_large_ends_with_a_message(tmp_path):
-    """The allocator's limit, rather than the kernel's killer."""
+    """The allocator's limit, rather than the kernel's killer; a GPU has its own."""
     result = command(
         "train",
         *TRAIN,
         *METHOD,
         f"--workdir={tmp_path / 'run'}",
-        env={**ENVIRONMENT, LIMIT: "2"},
+        env={**ENVIRONMENT, LIMIT: "2", "CUDA_VISIBLE_DEVICES": "-1"},
     )
     assert result.returncode == 2
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
-from importlib import metadata
 from pathlib import Path
 
 import keras
 import ml_collections
-import tensorflow as tf
 
 from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import AuxiliarySpace, candidates_from
@@ -37,6 +34,7 @@ from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
 from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_recipe
+from sedona_tf.versions import versions
 
 __all__ = ["architecture_optimizer", "run_search"]
 
@@ -144,8 +142,7 @@ def _search(
         provenance={
             "recipe": json.loads(recipe.to_json()),
             "dataset": {"name": source.name, "images": len(source.labels)},
-            "versions": {name: metadata.version(name) for name in ("sedona_tf", "keras", "numpy")}
-            | {"tensorflow": tf.__version__, "python": platform.python_version()},
+            "versions": versions(),
         },
     )
     lock.require()

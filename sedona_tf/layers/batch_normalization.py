@@ -52,7 +52,8 @@ def _normalize(epsilon: float, x, gamma, beta):
             x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon
         )
         count = count_positions(x)
-        variance = unbiased * ((count - 1.0) / count) if x.shape[0] != 1 else saved[1]
+        # Of a single value the unbiased variance is 0 / 0, which some kernels give.
+        variance = tf.math.multiply_no_nan(unbiased, (count - 1.0) / count)
     else:
         mean = tf.reduce_mean(x, [0, 1, 2])
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), [0, 1, 2])

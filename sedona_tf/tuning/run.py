@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 import keras_tuner
 import ml_collections
-import tensorflow as tf
 
 from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.determinism import make_repeatable
@@ -22,6 +19,7 @@ from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_re
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
 from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tuning.tuner import DecouplingTuner
+from sedona_tf.versions import versions
 
 __all__ = ["TUNERS", "run_tuning"]
 
@@ -131,12 +129,10 @@ def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> ker
 
 
 def _provenance(recipe: ml_collections.ConfigDict, best: list[TrialRecord]) -> dict:
-    packages = ("sedona_tf", "keras", "keras-tuner", "numpy")
     return {
         "method": "keras-tuner",
         "trial": best[0].to_dict(),
         "trials": len(best),
         "recipe": json.loads(recipe.to_json()),
-        "versions": {name: metadata.version(name) for name in packages}
-        | {"tensorflow": tf.__version__, "python": platform.python_version()},
+        "versions": versions() | {"keras-tuner": keras_tuner.__version__},
     }

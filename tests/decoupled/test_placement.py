@@ -60,7 +60,8 @@ def test_refusals(devices, words):
 
 def test_moving_keeps_everything_but_the_place():
     """And leaves alone what is there already."""
-    variable = keras.Variable([[1.0, 2.0]], trainable=False, name="statistics")
+    with tf.device("CPU:0"):
+        variable = keras.Variable([[1.0, 2.0]], trainable=False, name="statistics")
     before = variable.value
     move([variable], "CPU:0")
     assert variable.value is before

@@ -57,7 +57,7 @@ def test_values_and_derivatives(dtype, tolerance):
         assert error < tolerance * np.max(np.abs(expected))
 
 
-@pytest.mark.parametrize("shape", [(6, 4, 4, 3), (6, 3)])
+@pytest.mark.parametrize("shape", [(6, 4, 4, 3), (6, 3), (1, 4, 4, 3), (1, 3)])
 @pytest.mark.parametrize("training", [True, False])
 def test_agrees_with_keras(shape, training):
     keras.utils.set_random_seed(1)
