@@ -13,7 +13,7 @@ from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
 from sedona_tf.recipe import check_search, check_train, paper
 
-__all__ = ["kept_recipe", "read_recipe", "require_same_recipe", "write_recipe"]
+__all__ = ["kept_recipe", "read_recipe", "require_run", "require_same_recipe", "write_recipe"]
 
 NAME = "recipe.json"
 KIND = "recipe"
@@ -89,6 +89,20 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     if file["purpose"] != purpose:
         raise UserError(f"{workdir} holds {WORDS[file['purpose']]}, not {WORDS[purpose]}.")
     return recipe
+
+
+def require_run(workdir: Path, purpose: str) -> None:
+    """Refuses to resume where there is nothing.
+
+    Args:
+        workdir: of the run.
+        purpose: what the run is for, a key of `DECISIVE`.
+
+    Raises:
+        UserError: if the folder holds no run.
+    """
+    if not (workdir / NAME).exists():
+        raise UserError(f"{workdir} does not hold {WORDS[purpose]}; there is nothing to resume.")
 
 
 def kept_recipe(workdir: Path, purpose: str, resume: bool) -> ml_collections.ConfigDict | None:

@@ -16,24 +16,17 @@ from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
-from sedona_tf.callbacks import (
-    Checkpoint,
-    FolderGuard,
-    NanGuard,
-    Progress,
-    TensorBoard,
-    log_errors,
-)
+from sedona_tf.callbacks import NanGuard, TensorBoard, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import Lock, locked, remove_partial
-from sedona_tf.interruption import StopRequest
+from sedona_tf.files import remove_partial
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
-from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
+from sedona_tf.run_folder import RunFolder, open_folder
 from sedona_tf.versions import versions
 
 __all__ = ["architecture_optimizer", "run_search"]
@@ -60,21 +53,12 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         Interrupted: by a signal.
     """
     check_search(recipe)
-    if resume and not (workdir / "recipe.json").exists():
-        raise UserError(f"{workdir} does not hold a search; there is nothing to resume.")
-    with StopRequest() as request, locked(workdir) as lock:
-        kept = kept_recipe(workdir, "search", resume)
-        return _search(recipe, workdir, kept, request, lock)
+    with open_folder(workdir, "search", resume) as folder:
+        return _search(recipe, folder)
 
 
-def _search(
-    recipe: ml_collections.ConfigDict,
-    workdir: Path,
-    kept: ml_collections.ConfigDict | None,
-    request: StopRequest,
-    lock: Lock,
-) -> Plan:
-    settings = recipe.search
+def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
+    workdir, kept, settings = folder.path, folder.kept, recipe.search
     space = AuxiliarySpace(**settings.space)
     offered = (
         space.sample(settings.candidates, recipe.seed) if settings.candidates else space.enumerate()
@@ -83,8 +67,8 @@ def _search(
     make_repeatable(recipe.seed, recipe.deterministic)
     pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     store = CheckpointStore(workdir / "checkpoints", pool)
-    for folder in (workdir, pool.folder, store.folder):
-        remove_partial(folder)
+    for each in (workdir, pool.folder, store.folder):
+        remove_partial(each)
     saved = store.read() if kept else None
     if kept and saved:
         require_same_recipe(workdir, kept, recipe, "search")
@@ -126,12 +110,10 @@ def _search(
         del saved  # a copy of the weights
     write_recipe(workdir, recipe, "search")
 
-    with request.deferred(), log_errors(workdir / "logs"):
+    with folder.request.deferred(), log_errors(workdir / "logs"):
         for phase in list(phases)[list(phases).index(start.phase) :]:
             done = start.step if phase == start.phase else 0
-            _run_phase(
-                phase, done, recipe, data, model, pool, store, history, workdir, request, lock
-            )
+            _run_phase(Position(phase, done), recipe, data, model, store, pool, history, folder)
 
     plan = Plan(
         backbone=backbone.name,
@@ -145,7 +127,7 @@ def _search(
             "versions": versions(),
         },
     )
-    lock.require()
+    folder.lock.require()
     save_history(workdir / "history.json", "search", history)
     plan.save(workdir / "plan.json")
     search_report(
@@ -173,20 +155,17 @@ def architecture_optimizer(settings: ml_collections.ConfigDict) -> keras.optimiz
 
 
 def _run_phase(
-    phase: str,
-    start: int,
+    start: Position,
     recipe: ml_collections.ConfigDict,
     data: data_lib.SearchData,
     model: SearchModel,
-    pool: SnapshotPool,
     store: CheckpointStore,
+    pool: SnapshotPool,
     history: dict[str, list],
-    workdir: Path,
-    request: StopRequest,
-    lock: Lock,
+    folder: RunFolder,
 ) -> None:
-    """Trains from step `start` of a phase to its end, and saves."""
-    settings = recipe.search
+    """Trains from a step of a phase to its end, and saves."""
+    settings, (phase, done) = recipe.search, start
     pretraining = phase == "pretraining"
     steps = settings.pretraining_steps if pretraining else settings.steps
     model.begin_phase(
@@ -196,38 +175,23 @@ def _run_phase(
             alpha=settings.final_learning_rate / settings.learning_rate,
         )
     )
-    model.step_in_phase.assign(start)
-    guard = NanGuard(phase, start, model.variables_by_part(), store)
-    saver = Checkpoint(
-        phase,
+    model.step_in_phase.assign(done)
+    guard = NanGuard(phase, done, model.variables_by_part(), store)
+    logs = folder.path / "logs"
+    folder.train(
+        model,
+        data.training if pretraining else data.search,
         start,
-        settings.checkpoint_every,
+        steps,
         store,
+        settings.checkpoint_every,
         lambda: capture(model, history),
-        request,
         guard,
-        lock,
+        [PoolFiller(pool, done, steps, guard)]
+        if pretraining
+        else [
+            PoolSampler(pool, done, recipe.seed, guard),
+            ArchitectureLog(done, steps, logs, history),
+        ],
+        TensorBoard(logs / phase, done, every=10),
     )
-    if start < steps:
-        specific = (
-            [PoolFiller(pool, start, steps, guard)]
-            if pretraining
-            else [
-                PoolSampler(pool, start, recipe.seed, guard),
-                ArchitectureLog(start, steps, workdir / "logs", history),
-            ]
-        )
-        progress = Progress(phase, start, steps)
-        tensorboard = TensorBoard(workdir / "logs" / phase, start, every=10)
-        try:
-            model.fit(
-                (data.training if pretraining else data.search)(start, steps - start),
-                epochs=1,
-                verbose=0,
-                shuffle=False,
-                callbacks=[FolderGuard(lock), guard, *specific, progress, saver, tensorboard],
-            )
-        finally:
-            progress.close()
-    saver.save(steps)
-    saver.stop_if_asked(steps)

@@ -17,16 +17,8 @@ import tensorflow as tf
 
 from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
-from sedona_tf.callbacks import (
-    Checkpoint,
-    FolderGuard,
-    NanGuard,
-    Progress,
-    StepCallback,
-    TensorBoard,
-    log_errors,
-)
-from sedona_tf.checkpoints import CheckpointStore
+from sedona_tf.callbacks import NanGuard, StepCallback, TensorBoard, log_errors
+from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.decoupled.build import (
     build_backbone,
     build_data,
@@ -41,13 +33,13 @@ from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import Lock, locked, remove_partial
-from sedona_tf.interruption import StopRequest
+from sedona_tf.files import remove_partial
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.metrics import save_metrics
-from sedona_tf.resolved_recipe import kept_recipe, read_recipe, require_same_recipe, write_recipe
+from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
+from sedona_tf.run_folder import RunFolder, open_folder
 
 __all__ = ["Run", "load_run", "run_training"]
 
@@ -107,26 +99,23 @@ def run_training(
         Interrupted: by a signal.
     """
     recipe = resolve(recipe, method)
-    if resume and not (workdir / "recipe.json").exists():
-        raise UserError(f"{workdir} does not hold a run; there is nothing to resume.")
-    with StopRequest() as request, locked(workdir) as lock:
-        kept = kept_recipe(workdir, "train", resume)
+    with open_folder(workdir, "train", resume) as folder:
         make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
-        for folder in (workdir, store.folder):
-            remove_partial(folder)
-        saved = store.read() if kept else None
+        for each in (workdir, store.folder):
+            remove_partial(each)
+        saved = store.read() if folder.kept else None
         data = build_data(recipe)
         backbone = build_backbone(recipe, data.input_shape, data.num_classes)
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
-        if kept and saved:
+        if folder.kept and saved:
             require_same_decoupling(workdir, decoupling)
-            require_same_recipe(workdir, kept, recipe, "train")
+            require_same_recipe(workdir, folder.kept, recipe, "train")
             start = saved[0].step
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
-        elif kept:
+        elif folder.kept:
             print("there is no checkpoint yet: starting from the beginning", flush=True)
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
         if saved:
@@ -134,9 +123,9 @@ def run_training(
             del saved  # a copy of the weights
         decoupling.save(workdir / "decoupling.json")
         write_recipe(workdir, recipe, "train")
-        with request.deferred(), log_errors(workdir / "logs"):
-            _fit(run, start, steps, workdir, store, request, lock, extra_callbacks)
-        return _measure(run, workdir, lock, method, extra_callbacks)
+        with folder.request.deferred(), log_errors(workdir / "logs"):
+            _fit(run, start, steps, folder, store, extra_callbacks)
+        return _measure(run, folder, method, extra_callbacks)
 
 
 def load_run(workdir: Path) -> Run:
@@ -173,41 +162,26 @@ def _fit(
     run: Run,
     start: int,
     steps: int,
-    workdir: Path,
+    folder: RunFolder,
     store: CheckpointStore,
-    request: StopRequest,
-    lock: Lock,
     extra: Sequence[keras.callbacks.Callback],
 ) -> None:
-    model, data, settings = run.model, run.data, run.recipe.train
+    model = run.model
     guard = NanGuard(PHASE, start, model.variables_by_part(), store)
-    log = EpochLog(start, run, guard, extra)
-    saver = Checkpoint(
-        PHASE,
-        start,
-        settings.checkpoint_every,
+    if start == steps:
+        model.drain()  # as `fit` does, before which the run was ended
+    folder.train(
+        model,
+        run.data.training,
+        Position(PHASE, start),
+        steps,
         store,
+        run.recipe.train.checkpoint_every,
         lambda: capture(model, run.history),
-        request,
         guard,
-        lock,
+        [EpochLog(start, run, guard, extra), *extra],
+        TensorBoard(folder.path / "logs", start, every=50),
     )
-    if start < steps:
-        progress = Progress(PHASE, start, steps)
-        tensorboard = TensorBoard(workdir / "logs", start, every=50)
-        try:
-            model.fit(
-                data.training(start, steps - start),
-                epochs=1,
-                verbose=0,
-                shuffle=False,
-                callbacks=[FolderGuard(lock), guard, log, progress, saver, tensorboard, *extra],
-            )
-        finally:
-            progress.close()
-    model.drain()  # `fit` does, unless the run was ended after its very last step
-    saver.save(steps)
-    saver.stop_if_asked(steps)
 
 
 class EpochLog(StepCallback):
@@ -262,13 +236,12 @@ class EpochLog(StepCallback):
 
 def _measure(
     run: Run,
-    workdir: Path,
-    lock: Lock,
+    folder: RunFolder,
     method: str,
     extra: Sequence[keras.callbacks.Callback],
 ) -> Evaluation:
     """Evaluates on the test split, for the first time, and writes what came out."""
-    model, recipe, data = run.model, run.recipe, run.data
+    model, recipe, data, workdir = run.model, run.recipe, run.data, folder.path
     ensemble = Ensemble(model, progress=True, callbacks=extra).calibrate(data.validation())
     evaluation = ensemble.evaluate(data.test())
     step_seconds = [value for value in run.history.get("step_seconds", []) if value == value]
@@ -290,7 +263,7 @@ def _measure(
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }
-    lock.require()
+    folder.lock.require()
     save_history(workdir / "history.json", "training", run.history)
     save_metrics(workdir / "metrics.json", metrics)
     title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"

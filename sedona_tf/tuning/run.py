@@ -13,9 +13,9 @@ import ml_collections
 from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, unknown_name
-from sedona_tf.files import locked, remove_partial
-from sedona_tf.interruption import StopRequest
-from sedona_tf.resolved_recipe import kept_recipe, require_same_recipe, write_recipe
+from sedona_tf.files import remove_partial
+from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
+from sedona_tf.run_folder import open_folder
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
 from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tuning.tuner import DecouplingTuner
@@ -72,19 +72,16 @@ def run_tuning(
     if max_trials < 1:
         raise UserError(f"max_trials must be at least 1. Received: {max_trials}")
     state = workdir / "tuner"
-    if resume and not (workdir / "recipe.json").exists():
-        raise UserError(f"{workdir} does not hold a tuning; there is nothing to resume.")
     settings = {"tuner": tuner, "num_blocks": num_blocks}
-    with StopRequest() as request, locked(workdir) as lock:
-        kept = kept_recipe(workdir, "tune", resume)
-        if kept:
+    with open_folder(workdir, "tune", resume) as folder:
+        if folder.kept:
             require_same_tuning(workdir, settings)
-            require_same_recipe(workdir, kept, recipe, "tune")
-        for folder in (workdir, state, *state.glob("trial_*")):
-            remove_partial(folder)
+            require_same_recipe(workdir, folder.kept, recipe, "tune")
+        for each in (workdir, state, *state.glob("trial_*")):
+            remove_partial(each)
         make_repeatable(recipe.seed, recipe.deterministic)
         hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
-        if not kept:
+        if not folder.kept:
             shutil.rmtree(state, ignore_errors=True)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe, "tune")
@@ -92,12 +89,12 @@ def run_tuning(
             _oracle(tuner, hypermodel, max_trials),
             hypermodel,
             state,
-            request,
-            lock,
+            folder.request,
+            folder.lock,
             max_seconds,
             lambda records: write_trials(workdir, settings, records),
         )
-        with request.deferred():
+        with folder.request.deferred():
             runner.save()
             runner.search()
         best = sorted(runner.records(), key=lambda record: (record.val_error, record.trial))

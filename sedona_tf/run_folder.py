@@ -1,0 +1,106 @@
+"""What searches, trainings and tunings share: an open folder, and phases of steps saved in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import keras
+import ml_collections
+import tensorflow as tf
+
+from sedona_tf.arrays import Arrays
+from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress, TensorBoard
+from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.files import Lock, locked
+from sedona_tf.interruption import StopRequest
+from sedona_tf.resolved_recipe import kept_recipe, require_run
+
+__all__ = ["RunFolder", "open_folder"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A run's folder while the run goes on.
+
+    Attributes:
+        path: of the folder.
+        kept: the recipe of the run that is resumed; None for a new one.
+        request: signals that have come.
+        lock: on the folder.
+    """
+
+    path: Path
+    kept: ml_collections.ConfigDict | None
+    request: StopRequest
+    lock: Lock
+
+    def train(
+        self,
+        model: keras.Model,
+        data: Callable[[int, int], tf.data.Dataset],
+        start: Position,
+        steps: int,
+        store: CheckpointStore,
+        every: int,
+        capture: Callable[[], Arrays],
+        guard: NanGuard,
+        callbacks: Sequence[keras.callbacks.Callback],
+        tensorboard: TensorBoard,
+    ) -> None:
+        """Trains from a step of a phase to its end; saves every few steps, and then.
+
+        Args:
+            model: compiled.
+            data: of the phase, from a step on and so many steps.
+            start: the phase, and its steps that are done.
+            steps: of the phase.
+            store: where checkpoints go.
+            every: steps from one to the next.
+            capture: all that a checkpoint holds, now.
+            guard: of the model's numbers.
+            callbacks: of this phase.
+            tensorboard: its log.
+
+        Raises:
+            UserError: for numbers that are not finite, and if the folder cannot be written.
+            Interrupted: by a signal, saved.
+        """
+        phase, done = start
+        saver = Checkpoint(phase, done, every, store, capture, self.request, guard, self.lock)
+        if done < steps:
+            progress = Progress(phase, done, steps)
+            before = [FolderGuard(self.lock), guard, *callbacks, progress]
+            try:
+                model.fit(
+                    data(done, steps - done),
+                    epochs=1,
+                    verbose=0,
+                    shuffle=False,
+                    callbacks=[*before, saver, tensorboard],
+                )
+            finally:
+                progress.close()
+        saver.save(steps)
+        saver.stop_if_asked(steps)
+
+
+@contextlib.contextmanager
+def open_folder(path: Path, purpose: str, resume: bool) -> Iterator[RunFolder]:
+    """Locks a run's folder and takes over signals, until the `with` block ends.
+
+    Args:
+        path: of the folder; made if need be.
+        purpose: `"search"`, `"train"` or `"tune"`.
+        resume: go on with the folder's run rather than refuse a folder that holds one.
+
+    Raises:
+        UserError: if the folder does not hold what it must, is in use, or cannot be written.
+        Interrupted: by a signal, at the end.
+    """
+    if resume:
+        require_run(path, purpose)  # a folder without one is not to be made or locked
+    with StopRequest() as request, locked(path) as lock:
+        yield RunFolder(path, kept_recipe(path, purpose, resume), request, lock)
