@@ -81,10 +81,7 @@ class ArchitectureLog(StepCallback):
         super().__init__("search", start)
         self.steps = steps
         self.history = history
-        self.log_dir = log_dir
-
-    def on_train_begin(self, logs=None) -> None:
-        self.writer = tf.summary.create_file_writer(str(self.log_dir / "architecture"))
+        self.writer = tf.summary.create_file_writer(str(log_dir / "architecture"))
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         step, history = self.step(batch), self.history
