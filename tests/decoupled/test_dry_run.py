@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+import time
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,9 @@ def test_the_table_shows_a_blocks_figures():
 
 
 def test_estimate_and_images():
+    start = time.perf_counter()
     found = dry_run(recipe("digits"), method="backprop", batch_size=1000)
+    assert 0 < found.step_seconds < time.perf_counter() - start
     assert found.tried_batch_size == found.batch_size == 64  # at most the recipe's
     assert found.images == round(1438 * 0.9)
     assert len(found.blocks) == 1 and "one block" in found.title

@@ -203,6 +203,7 @@ def test_refusals(model, held_out):
             Ensemble(model, last)
     ensemble = Ensemble(model)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))
+    fewer = tf.data.Dataset.from_tensors((images, labels[:9]))
     weighted = tf.data.Dataset.from_tensor_slices((images, labels, labels * 1.0)).batch(9)
     for call, words in (
         (lambda: ensemble.calibrate(images), "labels are needed"),
@@ -216,6 +217,7 @@ def test_refusals(model, held_out):
         (lambda: ensemble.predict(images, batch_size=0), "batch_size must be positive"),
         (lambda: ensemble.predict(dataset.batch(9).repeat()), "must end"),
         (lambda: ensemble.evaluate(weighted), "without sample weights"),
+        (lambda: ensemble.evaluate(fewer), "whole number for each of the 175"),
         (lambda: ensemble.evaluate(dataset.batch(9), labels), "must not be given beside"),
         (lambda: ensemble.predict(images * np.nan), "logits of block 1 are not finite"),
         (lambda: evaluate_exits(model, dataset.batch(9), [1, 1]), "must be 3 positive numbers"),

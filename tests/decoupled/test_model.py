@@ -142,6 +142,7 @@ def test_blocks_and_their_optimizers_live_on_their_devices():
     ):
         for variable in [*block.variables, *optimizer.variables]:
             assert variable.value.device.endswith(f"CPU:{number}"), variable.path
+    assert [metric.name for metric in model.block_losses] == ["block_1_loss"]
     images, labels = data(8)
     model.fit(images, labels, verbose=0)
     ours, plain = (each.predict(images, verbose=0) for each in (model, model.backbone))
