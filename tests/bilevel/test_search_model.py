@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.bilevel import SearchModel, relaxed_field
+from sedona_tf.bilevel import SearchModel, State, relaxed_field
+from sedona_tf.bilevel.field import validation_loss
 from sedona_tf.callbacks import NanGuard
 from sedona_tf.errors import UserError
 
@@ -22,8 +23,8 @@ def make_model() -> SearchModel:
     return model
 
 
-def batches():
-    rng = np.random.default_rng(3)
+def batches(seed: int = 3):
+    rng = np.random.default_rng(seed)
     x = rng.standard_normal((3, 6, 6, 6, 2))
     y = rng.integers(0, 3, (3, 6)).astype("int32")
     return {"train": (x, y), "validation": (x[0] + 0.1, y[0])}
@@ -124,6 +125,46 @@ def test_replicas_give_the_hypergradient_of_one(float64):
     np.testing.assert_allclose(two.alpha.numpy(), one.alpha.numpy(), rtol=1e-8)
     weights = (each.snapshot()["weights"] for each in (two, one))
     np.testing.assert_allclose(*weights, rtol=1e-9, atol=1e-15)
+
+
+def test_replicas_share_out_the_batches(float64):
+    """Each has other images: finite differences of the mean of their outer losses."""
+    shares = [tf.nest.map_structure(tf.constant, batches(seed)) for seed in (3, 4)]
+    one, rate = make_model(), tf.constant(0.05, tf.float64)
+
+    @tf.function(autograph=False)
+    def outer(alpha):
+        """Two inner steps along the mean of the fields, by hand."""
+        net, (weights, statistics, seeds) = one.supernet, one._present()
+        p, mixture, velocity = tf.nn.softmax(alpha)[:, 0], one.candidate_weights, 0.0 * weights
+        for step in range(2):
+            fields = [
+                relaxed_field(
+                    net, State(weights, statistics, seeds), p, mixture, images[step], labels[step]
+                )
+                for images, labels in (share["train"] for share in shares)
+            ]
+            gradients = (fields[0].gradients + fields[1].gradients) / 2
+            statistics = (fields[0].statistics + fields[1].statistics) / 2
+            weights, velocity = one.inner_optimizer.step(weights, velocity, gradients, rate)
+        state = State(weights, statistics, seeds)
+        return sum(validation_loss(net, state, *share["validation"])[0] for share in shares) / 2
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        two = make_model()
+    given = strategy.experimental_distribute_values_from_function(
+        lambda context: shares[context.replica_id_in_sync_group]
+    )
+    tf.function(lambda: strategy.run(two.train_step, args=(given,)), autograph=False)()
+    # Adam hides the size of a gradient; its first moment is 0.5 times the gradient.
+    (moment,) = (v for v in two.optimizer.variables if v.path.endswith("alpha_momentum"))
+    start, small = one.alpha.numpy(), 1e-5
+    for cut in range(2):
+        shift = np.zeros_like(start)
+        shift[cut, 0] = small
+        slope = (outer(tf.constant(start + shift)) - outer(tf.constant(start - shift))) / small / 2
+        np.testing.assert_allclose(2.0 * moment.numpy()[cut], [slope, -slope], rtol=1e-6)
 
 
 def test_a_pretraining_step_is_the_fields(float64):
