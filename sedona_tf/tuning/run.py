@@ -43,7 +43,7 @@ def run_tuning(
     """Tries decouplings by training each.
 
     Writes into `workdir`: `recipe.json` (resolved), `trials.json` (after each trial), `tuner/`
-    (keras-tuner's state) and at the end `decoupling.json`, that of the best trial. The folder is
+    (the tuner's state) and at the end `decoupling.json`, that of the best trial. The folder is
     locked meanwhile. A signal ends the tuning after the current step; that trial is lost.
 
     Args:

@@ -15,7 +15,7 @@ from sedona_tf.callbacks import FolderGuard, Progress
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import Lock, atomic_write
+from sedona_tf.files import Lock, atomic_write, make_folder
 from sedona_tf.interruption import StopRequest
 from sedona_tf.plans import document
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
@@ -39,9 +39,9 @@ class DecouplingTuner(keras_tuner.Tuner):
     Hyperband promotes goes on from all that the earlier one ended with, under the learning rate's
     schedule of the full length.
 
-    keras-tuner writes its state in place, in a file for each trial and one more, without checksums.
-    Here all of it is in one file with a checksum, written all or nothing when a trial begins and
-    when it ends; of keras-tuner's own files none is read.
+    keras-tuner writes its state in place, in a file for each trial and one more, without checksums,
+    and makes a deleted folder anew. Here all of it is in one file with a checksum, written all or
+    nothing when a trial begins and when it ends; keras-tuner itself writes nothing.
 
     Args:
         oracle: decides what to try; its objective is `val_error`.
@@ -67,11 +67,18 @@ class DecouplingTuner(keras_tuner.Tuner):
         on_record: Callable[[list[TrialRecord]], None] = lambda records: None,
     ) -> None:
         # Without a hypermodel yet: the constructor would build it only to see its hyperparameters.
+        make_folder(folder)
         super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
+        oracle.save = oracle._save_trial = lambda *_: None  # see `save`
         self.hypermodel = hypermodel
         self._request, self._lock = request, lock
         self._max_seconds, self._on_record = max_seconds, on_record
         oracle.verbose = 0
+
+    @property
+    def project_dir(self) -> str:
+        """The state's folder; keras-tuner's own property makes it if it is not there."""
+        return str(Path(self.directory) / self.project_name)
 
     def records(self) -> list[TrialRecord]:
         """The finished trials, in their order."""
@@ -125,6 +132,7 @@ class DecouplingTuner(keras_tuner.Tuner):
 
     def on_trial_begin(self, trial: Trial) -> None:
         """Keeps the state, so that this very trial is run again if it is cut off."""
+        self._lock.require()
         self.save()
 
     def run_trial(self, trial: Trial, *args, **kwargs) -> dict[str, float]:
@@ -181,6 +189,8 @@ class DecouplingTuner(keras_tuner.Tuner):
         finally:
             progress.close()
         if last < recipe.train.epochs:
+            self._lock.require()
+            self._state(trial.trial_id).parent.mkdir(exist_ok=True)
             write_arrays(self._state(trial.trial_id), capture(model, {}))
         return {**results, "seconds": time.perf_counter() - began}
 
@@ -191,7 +201,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         return values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", full)
 
     def _state(self, trial_id: str) -> Path:
-        return Path(self.get_trial_dir(trial_id)) / "state.npz"
+        return Path(self.project_dir) / f"trial_{trial_id}" / "state.npz"
 
 
 class _Stop(keras.callbacks.Callback):

@@ -68,9 +68,10 @@ def test_writes_the_best_and_all(name, quick, tmp_path):
     decoupling = Decoupling.load(tmp_path / "decoupling.json", num_blocks=3)
     assert list(decoupling.cut_after) == best["cut_after"]
     assert decoupling.provenance["trial"] == best and decoupling.provenance["trials"] == 6
+    states = json.loads((tmp_path / "tuner/tuner0.json").read_text())["trials"]
     for trial in listed["trials"]:
         assert trial["seconds"] > 0 and trial["epochs"] <= 4
-        state = json.loads((tmp_path / f"tuner/trial_{trial['trial']}/trial.json").read_text())
+        (state,) = (each for each in states if each["trial_id"] == trial["trial"])
         scores = [state["hyperparameters"]["values"][f"unit_{u}/score"] for u in range(1, 8)]
         cuts = sorted(np.argsort(scores)[::-1][:2] + 1)
         assert trial["cut_after"] == list(cuts)
@@ -142,18 +143,22 @@ def test_what_keras_tuner_cannot_keep_is_an_error(quick, tmp_path, monkeypatch):
         tune(tmp_path)
 
 
+def test_a_folder_deleted_while_a_trial_is_made_stays_so(quick, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    monkeypatch.setattr(
+        tuner.DecouplingTuner, "pre_create_trial", lambda self: shutil.rmtree(folder)
+    )
+    with pytest.raises(UserError, match=f"{folder} was deleted or replaced"):
+        tune(folder)
+    assert not folder.exists()
+
+
 def test_a_signal_ends_between_steps(tmp_path, monkeypatch):
-    """And a trial that was made when the process was killed, but not begun, leaves no trace."""
     replace_training(monkeypatch, by_score)
     whole = tune(tmp_path / "whole", max_trials=3)
     in_second_trial(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped between two trials; --resume goes on"):
         tune(tmp_path / "run", max_trials=3)
-    folder = tmp_path / "run/tuner"
-    shutil.copytree(folder / "trial_1", folder / "trial_2")
-    state = json.loads((folder / "trial_2/trial.json").read_text())
-    state |= {"trial_id": "2", "status": "RUNNING", "score": None}
-    (folder / "trial_2/trial.json").write_text(json.dumps(state))
     assert found(tune(tmp_path / "run", max_trials=3, resume=True)) == found(whole)
 
 
