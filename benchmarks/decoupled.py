@@ -46,7 +46,7 @@ READY = "ready"
 
 def configurations(blocks: int) -> dict[str, dict]:
     """What the contenders are: so many blocks, a core allowed to each, or four on one device."""
-    cores = sorted(os.sched_getaffinity(0))[:blocks]
+    cores = allowed_cores()[:blocks]
     devices = [f"CPU:{index}" for index in range(blocks)]
     split = {"blocks": blocks, "cores": cores}
     return {
@@ -113,16 +113,31 @@ def peak_mb(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def keep_to(cores: Sequence[int], threads: int = 1) -> None:
+    """Keeps this process, before TensorFlow is imported, to some cores and off all GPUs.
+
+    Args:
+        cores: as many operations run at once.
+        threads: of an operation.
+    """
+    os.sched_setaffinity(0, cores)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = str(len(cores))
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+def allowed_cores() -> list[int]:
+    """Cores that this process may run on."""
+    return sorted(os.sched_getaffinity(0))
+
+
 def child(arguments) -> None:
     """Trains one configuration; prints its figures whenever it is asked for a turn."""
     settings = configurations(arguments.blocks)[arguments.child]
     devices = settings.get("devices", [arguments.device])
     if "GPU" not in arguments.device:
-        os.sched_setaffinity(0, settings["cores"])
         threads = len(settings["cores"]) // len(devices) if not settings.get("workers") else 1
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(threads, 1))
-        os.environ["TF_NUM_INTEROP_THREADS"] = str(len(settings["cores"]))
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        keep_to(settings["cores"], max(threads, 1))
     import keras
     import tensorflow as tf
 
@@ -252,25 +267,18 @@ def contenders(names: Sequence[str], arguments, backbone: str) -> Iterator[dict[
 @contextlib.contextmanager
 def workers(count: int) -> Iterator[str]:
     """Addresses of workers on loopback, one core each."""
-    ports, cores = [free_port() for _ in range(count)], sorted(os.sched_getaffinity(0))
+    ports = [free_port() for _ in range(count)]
+    command = [sys.executable, "-m", "sedona_tf.worker"]
     started = [
         subprocess.Popen(
-            [
-                "taskset",
-                "-c",
-                str(core),
-                sys.executable,
-                "-m",
-                "sedona_tf.worker",
-                f"--port={port}",
-            ],
+            ["taskset", "-c", str(core), *command, f"--port={port}"],
             env=os.environ
             | dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
             | {"CUDA_VISIBLE_DEVICES": "-1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        for core, port in zip(cores, ports, strict=False)
+        for core, port in zip(allowed_cores(), ports, strict=False)
     ]
     try:
         time.sleep(15)
@@ -316,7 +324,7 @@ def main() -> None:
     if arguments.child:
         child(arguments)
         return
-    if arguments.what == "speed" and len(os.sched_getaffinity(0)) < arguments.blocks:
+    if arguments.what == "speed" and len(allowed_cores()) < arguments.blocks:
         parser.error(f"{arguments.blocks} blocks need as many cores")
     result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     if arguments.what == "speed":

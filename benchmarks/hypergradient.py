@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import time
 
 from sedona_tf.kernels import choose_kernels
@@ -32,6 +31,7 @@ choose_kernels()
 import keras
 import numpy as np
 import tensorflow as tf
+from decoupled import peak_mb
 
 from sedona_tf import backbones
 from sedona_tf.auxiliary import candidates_from, separable
@@ -75,13 +75,6 @@ def timed(function) -> float:
     return time.perf_counter() - start
 
 
-def peak_memory() -> float:
-    """MB: the most that a GPU held so far, or else this process in resident memory."""
-    if tf.config.list_physical_devices("GPU"):
-        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> None:
     """Measures and prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -121,18 +114,19 @@ def main() -> None:
 
         return train, hyper
 
+    device = "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
     ours = functions(supernet(arguments))
     result = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "tensorflow": tf.__version__,
         **vars(arguments),
         "first_hypergradient_s": timed(ours[1]),
-        "peak_memory_mb": peak_memory(),
+        "peak_memory_mb": peak_mb(device),
     }
     if arguments.only_hypergradient:
         seconds = [timed(ours[1]) for _ in range(arguments.repeats)]
         result["hypergradient_s"] = float(np.median(seconds))
-        result["peak_memory_mb"] = peak_memory()
+        result["peak_memory_mb"] = peak_mb(device)
     if not arguments.only_hypergradient:
         theirs, _ = functions(supernet(arguments, of_keras=True))
         result["first_training_step_s"] = timed(ours[0])

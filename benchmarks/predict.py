@@ -17,14 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
-from sedona_tf.files import make_folder
-from sedona_tf.kernels import choose_kernels
+from decoupled import allowed_cores, keep_to  # which also chooses TensorFlow's kernels
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-choose_kernels()
+from sedona_tf.files import make_folder
 
 HOST_SIZE = 8
 LINKS = {
@@ -137,9 +134,7 @@ def main() -> None:
     parser.add_argument("--output", default="docs/images/scaling.png")
     arguments = parser.parse_args()
     if arguments.device == "CPU:0":
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        keep_to(allowed_cores()[:1])
     result = {"published": published, "scaling": scaling}[arguments.what](arguments)
     print(json.dumps(result, indent=1))
 

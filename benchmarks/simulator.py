@@ -25,9 +25,7 @@ NAMES = ("lockstep", "pipelined")
 
 def predict(arguments) -> None:
     """Measures a network's parts on one core, and prints predicted seconds a step, in turns."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    decoupled.keep_to(decoupled.allowed_cores()[:1])
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans.simulator import end_to_end, simulate
     from sedona_tf.profiling import measure_costs

@@ -6,17 +6,22 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import ml_collections
 import tensorflow as tf
 
 from sedona_tf.arrays import Arrays
-from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress, TensorBoard
+from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress
 from sedona_tf.checkpoints import CheckpointStore, Position
-from sedona_tf.files import Lock, locked
+from sedona_tf.files import Lock, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.resolved_recipe import kept_recipe, require_run
+
+if TYPE_CHECKING:
+    from sedona_tf.bilevel.search_model import SearchModel
+    from sedona_tf.decoupled.model import DecoupledModel
 
 __all__ = ["RunFolder", "open_folder"]
 
@@ -37,18 +42,35 @@ class RunFolder:
     request: StopRequest
     lock: Lock
 
+    def checkpoint(self, store: CheckpointStore) -> tuple[Position, Arrays] | None:
+        """The newest checkpoint of the run that is resumed; says so if there is none yet.
+
+        Removes what was being written when the run ended.
+
+        Args:
+            store: of the folder's checkpoints.
+
+        Raises:
+            UserError: if both checkpoints are damaged.
+        """
+        for each in (self.path, store.folder, *([store.pool.folder] if store.pool else [])):
+            remove_partial(each)
+        saved = store.read() if self.kept else None
+        if self.kept and not saved:
+            print("there is no checkpoint yet: starting from the beginning", flush=True)
+        return saved
+
     def train(
         self,
-        model: keras.Model,
+        model: SearchModel | DecoupledModel,
         data: Callable[[int, int], tf.data.Dataset],
         start: Position,
         steps: int,
         store: CheckpointStore,
         every: int,
         capture: Callable[[], Arrays],
-        guard: NanGuard,
-        callbacks: Sequence[keras.callbacks.Callback],
-        tensorboard: TensorBoard,
+        before: Callable[[NanGuard], Sequence[keras.callbacks.Callback]],
+        after: Sequence[keras.callbacks.Callback],
     ) -> None:
         """Trains from a step of a phase to its end; saves every few steps, and then.
 
@@ -60,26 +82,27 @@ class RunFolder:
             store: where checkpoints go.
             every: steps from one to the next.
             capture: all that a checkpoint holds, now.
-            guard: of the model's numbers.
-            callbacks: of this phase.
-            tensorboard: its log.
+            before: makes callbacks that come before a checkpoint is written, if there are steps
+                to be made; gets the guard of the model's numbers.
+            after: callbacks that come after it.
 
         Raises:
             UserError: for numbers that are not finite, and if the folder cannot be written.
             Interrupted: by a signal, saved.
         """
         phase, done = start
+        guard = NanGuard(phase, done, model.variables_by_part(), store)
         saver = Checkpoint(phase, done, every, store, capture, self.request, guard, self.lock)
         if done < steps:
             progress = Progress(phase, done, steps)
-            before = [FolderGuard(self.lock), guard, *callbacks, progress]
+            first = [FolderGuard(self.lock), guard, *before(guard), progress]
             try:
                 model.fit(
                     data(done, steps - done),
                     epochs=1,
                     verbose=0,
                     shuffle=False,
-                    callbacks=[*before, saver, tensorboard],
+                    callbacks=[*first, saver, *after],
                 )
             finally:
                 progress.close()

@@ -20,7 +20,6 @@ from sedona_tf.callbacks import NanGuard, TensorBoard, log_errors
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import remove_partial
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
@@ -67,13 +66,9 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     make_repeatable(recipe.seed, recipe.deterministic)
     pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     store = CheckpointStore(workdir / "checkpoints", pool)
-    for each in (workdir, pool.folder, store.folder):
-        remove_partial(each)
-    saved = store.read() if kept else None
+    saved = folder.checkpoint(store)
     if kept and saved:
         require_same_recipe(workdir, kept, recipe, "search")
-    elif kept:
-        print("there is no checkpoint yet: starting from the beginning", flush=True)
     start = saved[0] if saved else Position("pretraining", 0)
     phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}
     if start.step > phases[start.phase]:
@@ -176,8 +171,16 @@ def _run_phase(
         )
     )
     model.step_in_phase.assign(done)
-    guard = NanGuard(phase, done, model.variables_by_part(), store)
     logs = folder.path / "logs"
+
+    def before(guard: NanGuard) -> list[keras.callbacks.Callback]:
+        if pretraining:
+            return [PoolFiller(pool, done, steps, guard)]
+        return [
+            PoolSampler(pool, done, recipe.seed, guard),
+            ArchitectureLog(done, steps, logs, history),
+        ]
+
     folder.train(
         model,
         data.training if pretraining else data.search,
@@ -186,12 +189,6 @@ def _run_phase(
         store,
         settings.checkpoint_every,
         lambda: capture(model, history),
-        guard,
-        [PoolFiller(pool, done, steps, guard)]
-        if pretraining
-        else [
-            PoolSampler(pool, done, recipe.seed, guard),
-            ArchitectureLog(done, steps, logs, history),
-        ],
-        TensorBoard(logs / phase, done, every=10),
+        before,
+        [TensorBoard(logs / phase, done, every=10)],
     )

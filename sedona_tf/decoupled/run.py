@@ -33,7 +33,6 @@ from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError
-from sedona_tf.files import remove_partial
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
@@ -102,9 +101,7 @@ def run_training(
     with open_folder(workdir, "train", resume) as folder:
         make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
-        for each in (workdir, store.folder):
-            remove_partial(each)
-        saved = store.read() if folder.kept else None
+        saved = folder.checkpoint(store)
         data = build_data(recipe)
         backbone = build_backbone(recipe, data.input_shape, data.num_classes)
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
@@ -115,8 +112,6 @@ def run_training(
             start = saved[0].step
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
-        elif folder.kept:
-            print("there is no checkpoint yet: starting from the beginning", flush=True)
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
         if saved:
             restore(saved[1], run.model, run.history)
@@ -167,7 +162,6 @@ def _fit(
     extra: Sequence[keras.callbacks.Callback],
 ) -> None:
     model = run.model
-    guard = NanGuard(PHASE, start, model.variables_by_part(), store)
     if start == steps:
         model.drain()  # as `fit` does, before which the run was ended
     folder.train(
@@ -178,9 +172,8 @@ def _fit(
         store,
         run.recipe.train.checkpoint_every,
         lambda: capture(model, run.history),
-        guard,
-        [EpochLog(start, run, guard, extra), *extra],
-        TensorBoard(folder.path / "logs", start, every=50),
+        lambda guard: [EpochLog(start, run, guard, extra)],
+        [TensorBoard(folder.path / "logs", start, every=50), *extra],
     )
 
 

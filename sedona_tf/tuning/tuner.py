@@ -66,8 +66,8 @@ class DecouplingTuner(keras_tuner.Tuner):
         max_seconds: float = 0.0,
         on_record: Callable[[list[TrialRecord]], None] = lambda records: None,
     ) -> None:
-        # Without a hypermodel yet: the constructor would build it only to see its hyperparameters.
         make_folder(folder)
+        # Without a hypermodel yet: the constructor would build it only to see its hyperparameters.
         super().__init__(oracle, directory=str(folder.parent), project_name=folder.name)
         oracle.save = oracle._save_trial = lambda *_: None  # see `save`
         self.hypermodel = hypermodel
@@ -190,8 +190,9 @@ class DecouplingTuner(keras_tuner.Tuner):
             progress.close()
         if last < recipe.train.epochs:
             self._lock.require()
-            self._state(trial.trial_id).parent.mkdir(exist_ok=True)
-            write_arrays(self._state(trial.trial_id), capture(model, {}))
+            state = self._state(trial.trial_id)
+            state.parent.mkdir(exist_ok=True)
+            write_arrays(state, capture(model, {}))
         return {**results, "seconds": time.perf_counter() - began}
 
     def _epochs(self, trial: Trial) -> tuple[int, int]:

@@ -154,11 +154,17 @@ def test_a_folder_deleted_while_a_trial_is_made_stays_so(quick, tmp_path, monkey
 
 
 def test_a_signal_ends_between_steps(tmp_path, monkeypatch):
+    """And a trial that was made but not begun, as earlier versions kept it, leaves no trace."""
     replace_training(monkeypatch, by_score)
     whole = tune(tmp_path / "whole", max_trials=3)
     in_second_trial(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped between two trials; --resume goes on"):
         tune(tmp_path / "run", max_trials=3)
+    folder = tmp_path / "run/tuner"
+    state = json.loads((folder / "tuner0.json").read_text())["trials"][0]
+    state |= {"trial_id": "2", "status": "RUNNING", "score": None}
+    (folder / "trial_2").mkdir()
+    (folder / "trial_2/trial.json").write_text(json.dumps(state))
     assert found(tune(tmp_path / "run", max_trials=3, resume=True)) == found(whole)
 
 
