@@ -1,0 +1,35 @@
+"""What the training steps of the decoupled model and of the search share."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["after_batch"]
+
+
+@contextlib.contextmanager
+def after_batch(data: Any) -> Iterator[Any]:
+    """Lets nothing made in the `with` block run before all of the batch is there.
+
+    At the end of data whose length is not known, Keras runs a step once more, and its batch never
+    comes. Operations that do not depend on the batch would run all the same: counters of steps,
+    random generators, weight decay, blocks that read from a buffer.
+
+    Args:
+        data: the batch, any nest of tensors and None.
+
+    Yields:
+        The same batch, to be used in its place.
+    """
+
+    def there(tensor):
+        return tensor if tensor is None else tf.identity(tensor)
+
+    data = tf.nest.map_structure(there, data)
+    tensors = [each for each in tf.nest.flatten(data, expand_composites=True) if each is not None]
+    with tf.control_dependencies(tensors), tf.control_dependencies([tf.no_op("batch_is_there")]):
+        yield data
