@@ -141,21 +141,17 @@ def simulate(
     _run(tasks, HELPED[schedule], cores=max(devices) + 1 if helping else 0)
     finished = [max(tasks[index].end for index in step) for step in ends]
     begin = 4 * count
-    first, last = finished[begin], finished[begin + STEPS]
-    step_s = (last - first) / STEPS
     used = range(max(devices) + 1)
-    busy = [
-        sum(
-            max(0.0, min(task.end, last) - max(task.start, first))
-            for task in tasks
-            if task.resource == device
-        )
-        for device in used
-    ]
+    busy: dict[object, float] = dict.fromkeys(used, 0.0)
+    for index in itertools.chain.from_iterable(ends[begin + 1 : begin + STEPS + 1]):
+        task = tasks[index]
+        busy[task.resource] = busy.get(task.resource, 0.0) + (task.end - task.start) / STEPS
+    # Blocks that run ahead end early steps; in the long run the busiest resource sets the pace.
+    step_s = max((finished[begin + STEPS] - finished[begin]) / STEPS, *busy.values())
     return Prediction(
         step_s,
         batch_size / step_s if step_s else math.inf,
-        tuple(each / (last - first) if last > first else 0.0 for each in busy),
+        tuple(busy[device] / step_s if step_s else 0.0 for device in used),
         tuple(_peak(device, blocks, devices, tasks, pipelined) for device in used),
     )
 

@@ -42,6 +42,35 @@ def test_one_slow_block_sets_the_pace(slow, barrier):
     assert found.utilisation == pytest.approx([1.0 if k == slow else 0.25 for k in range(3)])
 
 
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize(
+    ("seconds", "devices", "link_s"),
+    [
+        ((0.909, 0.936), None, 0.0),
+        ((0.9, 0.95, 1.0), None, 0.0),
+        ((0.98, 0.97, 0.95, 0.96, 0.94, 0.93, 0.99, 1.0), None, 0.5),
+        (tuple(0.9 + 0.005 * k for k in range(16)), None, 0.0),
+        ((0.5, 0.4, 0.45, 0.5), [0, 0, 1, 1], 0.0),
+        ((0.8, 0.81, 0.82), None, 0.83),
+    ],
+)
+def test_queued_steps_take_as_long_as_the_busiest_device_or_link(
+    seconds, devices, link_s, schedule
+):
+    """However little the slowest block is behind the others, which run ahead of it at first."""
+    blocks = [block(each / 3, 2 * each / 3, output_bytes=1) for each in seconds]
+    link = Link(latency=link_s)
+    found = simulate(blocks, 8, schedule, devices, link, barrier=False)
+    places = devices or range(len(blocks))
+    loads = [
+        sum(each for each, place in zip(seconds, places, strict=True) if place == device)
+        for device in sorted(set(places))
+    ]
+    busiest = max(*loads, link_s)
+    assert found.step_s == pytest.approx(busiest)
+    assert found.utilisation == pytest.approx([load / busiest for load in loads])
+
+
 def test_a_slow_link_sets_the_pace_of_a_pipeline():
     blocks = [block(1.0, 2.0, output_bytes=600), block(1.0, 2.0)]
     link = Link(bandwidth=100.0, latency=0.5)
