@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sedona_tf.errors import UserError
@@ -10,7 +11,7 @@ from sedona_tf.plans.decoupling import Decoupling, Tie
 if TYPE_CHECKING:
     from sedona_tf.plans.plan import Plan
 
-__all__ = ["TIE_TOLERANCE", "decode"]
+__all__ = ["TIE_TOLERANCE", "decode", "find_ties"]
 
 TIE_TOLERANCE = 1e-3
 """Probabilities no further apart than this are as good as equal."""
@@ -37,28 +38,49 @@ def decode(plan: Plan, num_blocks: int) -> Decoupling:
             f"the number of blocks must be between 1 and {plan.num_units}, the number of units "
             f"of {plan.backbone}. Received: {num_blocks}"
         )
-    p = dict(enumerate(plan.cut_probability, 1))
-    order = sorted(p, key=lambda unit: (-p[unit], unit))
-    taken, left = order[: num_blocks - 1], order[num_blocks - 1 :]
-    ties = []
-    if taken and left and p[taken[-1]] - p[left[0]] <= TIE_TOLERANCE:
-        chosen = sorted(unit for unit in taken if p[unit] - p[left[0]] <= TIE_TOLERANCE)
-        rivals = sorted(unit for unit in left if p[taken[-1]] - p[unit] <= TIE_TOLERANCE)
-        ties.append(Tie(None, tuple(chosen), tuple(rivals)))
-    auxiliary = []
-    names = plan.candidate_names
-    for unit in sorted(taken):
-        weights = plan.candidate_weights[unit - 1]
-        best = weights.index(max(weights))
-        auxiliary.append(plan.candidates[best])
-        near = [i for i, w in enumerate(weights) if weights[best] - w <= TIE_TOLERANCE]
-        if len(near) > 1:
-            ties.append(Tie(unit, (names[best],), tuple(names[i] for i in near if i != best)))
+    p = plan.cut_probability
+    order = sorted(range(1, plan.num_units), key=lambda unit: (-p[unit - 1], unit))
+    cuts = sorted(order[: num_blocks - 1])
+    rows = [plan.candidate_weights[unit - 1] for unit in cuts]
+    chosen = [row.index(max(row)) for row in rows]
     return Decoupling(
         plan.backbone,
         plan.num_units,
-        tuple(sorted(taken)),
-        tuple(auxiliary),
-        tuple(ties),
+        tuple(cuts),
+        tuple(plan.candidates[index] for index in chosen),
+        find_ties(plan, cuts, chosen),
         plan.provenance,
     )
+
+
+def find_ties(plan: Plan, cut_after: Sequence[int], candidates: Sequence[int]) -> tuple[Tie, ...]:
+    """What a decoupling chose by less than `TIE_TOLERANCE`, or against the scores.
+
+    Args:
+        plan: the searched scores.
+        cut_after: `(K-1,)` 1-based units.
+        candidates: `(K-1,)` indices of the auxiliary nets there.
+
+    Returns:
+        One tie about the cuts, if there is one, and one for each unit whose net has rivals.
+    """
+    p = dict(enumerate(plan.cut_probability, 1))
+    left = [unit for unit in p if unit not in cut_after]
+    ties = []
+    if cut_after and left:
+        least, most = min(p[unit] for unit in cut_after), max(p[unit] for unit in left)
+        chosen = tuple(unit for unit in cut_after if p[unit] - most <= TIE_TOLERANCE)
+        rivals = tuple(unit for unit in left if least - p[unit] <= TIE_TOLERANCE)
+        if chosen:
+            ties.append(Tie(None, chosen, rivals))
+    names = plan.candidate_names
+    for unit, index in zip(cut_after, candidates, strict=True):
+        weights = plan.candidate_weights[unit - 1]
+        near = [
+            name
+            for other, name in enumerate(names)
+            if other != index and weights[index] - weights[other] <= TIE_TOLERANCE
+        ]
+        if near:
+            ties.append(Tie(unit, (names[index],), tuple(near)))
+    return tuple(ties)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Decoupling, Plan, Tie, document
+from sedona_tf.plans.decode import find_ties
 
 NETS = ({"kind": "separable", "depth": 4}, {"kind": "mlp_sr"})
 ROUTINE = settings(
@@ -176,9 +177,9 @@ def test_fuzzed_fields_give_only_user_errors(tmp_path, value, field):
         assert "\n" not in str(error)
 
 
-PUBLISHED = json.loads(
-    (Path(__file__).parents[1] / "fixtures" / "published_decouplings.json").read_text()
-)["networks"]
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+PUBLISHED = json.loads((FIXTURES / "published_decouplings.json").read_text())["networks"]
+SCORES = json.loads((FIXTURES / "published_scores.json").read_text())["networks"]
 SAVED = Path(__file__).parents[2] / "saved_plans" / "published"
 
 
@@ -201,6 +202,38 @@ def test_published_decouplings(name):
         assert "Received: resnet34" in refusal(path, toy("resnet34", num_units))
         assert "is for" in refusal(path, toy(name, num_units + 1))
         assert "blocks. Received: 3" in refusal(path, toy(name, num_units), 3)
+
+
+def test_published_decouplings_follow_from_the_released_scores_and_say_what_is_a_tie():
+    nets = tuple({"kind": "separable", "depth": depth} for depth in (1, 2, 3, 4))
+    ties = {}
+    for path in SAVED.iterdir():
+        name, blocks = path.stem.split("_k")
+        scores, found = SCORES[name], Decoupling.load(path)
+        units = tuple((f"unit_{number + 1}", (1,)) for number in range(scores["units"]))
+        plan = Plan(name, units, nets, scores["alpha"], scores["beta"])
+        decoded = plan.decode(int(blocks))
+        follows = (found.cut_after, found.auxiliary) == (decoded.cut_after, decoded.auxiliary)
+        assert follows == (path.stem != "resnet152_k16") == ("note" not in found.provenance)
+        chosen = [plan.candidates.index(net) for net in found.auxiliary]
+        assert found.ties == find_ties(plan, found.cut_after, chosen), path.stem
+        if follows:
+            assert found.ties == decoded.ties
+        ties[path.stem] = {tie.unit: tie for tie in found.ties}
+    assert decoded.backbone in SCORES and len(ties) == 14
+    # By the released scores: 0.50011 and 0.50004; 0.00034 and 0.00014; all of 0.50000.
+    assert ties["resnet152_k4"].keys() == {None} and ties["resnet152_k4"][None].chosen == (17,)
+    assert 19 in ties["resnet152_k4"][None].rivals
+    assert ties["vgg19_k8"][None].chosen == (8,) and 9 in ties["vgg19_k8"][None].rivals
+    late = ties["resnet152_k16"][None]
+    assert late.chosen == (17, 19, 22, 23, 25, 26, 28, 29, 31, 32, 33, 35, 37)
+    assert {34, 36, 38} <= set(late.rivals)
+    assert not any(
+        ties[f"{name}_k{blocks}"]
+        for name in SCORES
+        for blocks in (2, 4)
+        if (name, blocks) != ("resnet152", 4)
+    )
 
 
 def test_counts_end_below_2_to_the_31():
