@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -15,7 +13,8 @@ from tqdm import tqdm
 
 from sedona_tf.arrays import Arrays
 from sedona_tf.checkpoints import CheckpointStore, Position
-from sedona_tf.errors import UserError, operation_failure
+from sedona_tf.errors import UserError
+from sedona_tf.event_log import EventLog
 from sedona_tf.files import Lock
 from sedona_tf.interruption import StopRequest
 from sedona_tf.progress import progress_bar
@@ -28,20 +27,7 @@ __all__ = [
     "StepCallback",
     "TensorBoard",
     "first_not_finite",
-    "log_errors",
 ]
-
-
-@contextlib.contextmanager
-def log_errors(log_dir: Path) -> Iterator[None]:
-    """Words TensorFlow's errors about TensorBoard's files, such as a full disk, as `UserError`."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        message = operation_failure(str(error.message))
-        if str(log_dir) not in message:
-            raise
-        raise UserError(f"cannot write TensorBoard's files: {message}") from error
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -57,30 +43,57 @@ class StepCallback(keras.callbacks.Callback):
         return self.start + batch + 1
 
 
-class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' callback, without a graph, which hands over the metrics of the steps it records only.
+class TensorBoard(StepCallback):
+    """Records the metrics and the learning rate for TensorBoard.
 
-    TensorFlow keeps every Python number that it was ever handed, some 0.7 KB each, recorded or not:
-    over a million steps that was three gigabytes. NumPy's numbers it does not keep.
+    Every few steps and after the last one, a step's metrics go there as `batch_...`; whenever the
+    run's history has grown, its newest numbers go there as `epoch_...`, at the same step.
 
     Args:
-        log_dir: folder.
-        start: steps that are done; a resumed run goes on where its curves stopped.
+        log: where to write.
+        phase: that the steps belong to.
+        start: steps of it that are done; a resumed run goes on where its curves stopped.
+        steps: of the whole phase.
         every: steps from record to record.
+        rate: the learning rate that a step is made with, given the steps before it.
+        history: name to numbers, with `step`; an earlier callback adds to it.
     """
 
-    def __init__(self, log_dir: Path, start: int, every: int) -> None:
-        super().__init__(str(log_dir), write_graph=False, update_freq=every)
-        self.start = start
-
-    def on_train_begin(self, logs=None) -> None:
-        super().on_train_begin(logs)
-        self._global_train_batch = self.start  # Keras counts from 0 in every fit
+    def __init__(
+        self,
+        log: EventLog,
+        phase: str,
+        start: int,
+        steps: int,
+        every: int,
+        rate: Callable[[int], Any],
+        history: Mapping[str, Sequence[Any]] | None = None,
+    ) -> None:
+        super().__init__(phase, start)
+        self.log, self.steps, self.every, self.rate = log, steps, every, rate
+        self.history = {} if history is None else history
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        if (self.start + batch + 1) % self.update_freq == 0:
-            logs = {name: np.float32(value) for name, value in (logs or {}).items()}
-            super().on_train_batch_end(batch, logs)
+        step = self.step(batch)
+        numbers = {}
+        if step % self.every == 0 or step == self.steps:
+            numbers = {f"batch_{name}": value for name, value in (logs or {}).items()}
+            numbers["batch_learning_rate"] = self.rate(step - 1)
+        if step in self.history.get("step", [])[-1:]:
+            newest = {name: values[-1] for name, values in self.history.items()}
+            newest |= {"learning_rate": self.rate(step - 1)}
+            places = ("step", "epoch", "val_step", "val_epoch")
+            numbers |= {f"epoch_{name}": v for name, v in newest.items() if name not in places}
+        if numbers:
+            self.log.write(step, lambda: _write_scalars(numbers))
+
+    def on_train_end(self, logs=None) -> None:
+        self.log.close()
+
+
+def _write_scalars(numbers: Mapping[str, Any]) -> None:
+    for name, value in numbers.items():
+        tf.summary.scalar(name, np.float32(value))
 
 
 class FolderGuard(keras.callbacks.Callback):

@@ -48,6 +48,7 @@ def run(
     if any(re.fullmatch(r"--?(help|helpshort|helpfull)|-\?", arg) for arg in _flag_arguments()):
         print(help_text(main, usage, groups))
         sys.exit(0)
+    os.environ.pop("MPLBACKEND", None)  # a notebook's may not be there; commands show no windows
     try:
         app.run(lambda _: _flushed(main), flags_parser=_parse)
     except Interrupted as stop:

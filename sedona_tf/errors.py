@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
-__all__ = ["Interrupted", "UserError", "first_line", "operation_failure", "unknown_name"]
+__all__ = [
+    "Interrupted",
+    "UserError",
+    "dispensable",
+    "first_line",
+    "operation_failure",
+    "unknown_name",
+    "warn",
+]
 
 
 class UserError(ValueError):
@@ -28,6 +38,28 @@ class Interrupted(KeyboardInterrupt):
         self.code = 128 + signal
 
 
+def warn(message: str) -> None:
+    """Tells of trouble that ends nothing, in one line on stderr."""
+    print("warning:", " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def dispensable(what: str) -> Iterator[None]:
+    """Makes a failure of the `with` block a warning, for pictures of numbers that are kept.
+
+    Args:
+        what: is made in the block.
+
+    Example: the reason goes to stderr.
+        >>> with dispensable("the picture"):
+        ...     raise RuntimeError("no fonts")
+    """
+    try:
+        yield
+    except Exception as error:
+        warn(f"{what} could not be made: {first_line(error)}")
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, without the lines that follow; its type if it says nothing.
 
@@ -39,16 +71,16 @@ def first_line(error: BaseException) -> str:
 
 
 def operation_failure(message: str) -> str:
-    """What went wrong in one of TensorFlow's operations, without its name and the lines after.
+    """What went wrong in one of TensorFlow's operations, without its names and the lines after.
 
     Args:
         message: of a `tf.errors.OpError`.
 
     Example:
-        >>> operation_failure("{{function_node f}} {{node a}} no room\\nHint: less")
+        >>> operation_failure("{{function_node f}} {{node a}} no room [Op:A]\\nHint: less")
         'no room'
     """
-    return message.splitlines()[0].rpartition("}} ")[2]
+    return message.splitlines()[0].rpartition("}} ")[2].partition(" [Op:")[0]
 
 
 def unknown_name(kind: str, name: str, allowed: Sequence[str]) -> str:

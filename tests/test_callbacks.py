@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from train_runs import recorded
 
 from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, TensorBoard, first_not_finite
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.errors import UserError
+from sedona_tf.event_log import EventLog
 from sedona_tf.files import locked
 from sedona_tf.interruption import StopRequest
 
@@ -98,25 +101,43 @@ def test_a_folder_that_is_another_now_ends_the_run(what, tmp_path):
             guard.on_train_batch_end(1)
 
 
-def test_tensorboard_is_handed_numpys_numbers_of_the_recorded_steps_only(tmp_path, monkeypatch):
-    """TensorFlow keeps Python numbers for good, recorded or not: 0.7 KB for each."""
-    handed, plain = [], keras.callbacks.TensorBoard.on_train_batch_end
+def test_tensorboard_gets_what_the_history_has_at_the_same_steps(tmp_path):
+    """Also after the last step, in a resumed run, and while recording is switched off."""
+    history: dict[str, list] = {}
+    for start, steps in ((0, 4), (4, 7)):
+        board = TensorBoard(EventLog(tmp_path), "training", start, 7, 3, lambda s: 10 - s, history)
+        with tf.summary.record_if(False):
+            for batch in range(steps - start):
+                step = start + batch + 1
+                if step % 2 == 0:  # as a callback before it does
+                    row = {"step": step, "val_step": step, "loss": step / 8, "val_error": step / 16}
+                    for name, value in row.items():
+                        history.setdefault(name, []).append(value)
+                board.on_train_batch_end(batch, {"loss": float(step)})
+        board.on_train_end()
+    found = recorded(tmp_path)
+    assert found["batch_loss"] == [(3, 3), (6, 6), (7, 7)]
+    assert found["batch_learning_rate"] == [(3, 8), (6, 5), (7, 4)]
+    assert found["epoch_loss"] == [(2, 0.25), (4, 0.5), (6, 0.75)]
+    assert found["epoch_val_error"] == [(2, 0.125), (4, 0.25), (6, 0.375)]
+    assert found["epoch_learning_rate"] == [(2, 9), (4, 7), (6, 5)]
+    assert len(found) == 5
 
-    def on_train_batch_end(self, batch, logs=None):
-        handed.append((batch, type(logs["loss"])))
-        plain(self, batch, logs)
 
-    monkeypatch.setattr(keras.callbacks.TensorBoard, "on_train_batch_end", on_train_batch_end)
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    for start, steps in ((0, 7), (7, 3)):  # the second is resumed
-        board = TensorBoard(tmp_path, start, every=3)
-        model.fit(np.ones((steps, 2)), np.ones(steps), batch_size=1, verbose=0, callbacks=[board])
-    assert handed == [(2, np.float32), (5, np.float32), (1, np.float32)]
-    recorded = [
-        (event.step, value.tag)
-        for path in sorted((tmp_path / "train").iterdir())
-        for event in tf.compat.v1.train.summary_iterator(str(path))
-        for value in event.summary.value
-    ]
-    assert [step for step, tag in recorded if tag == "batch_loss"] == [3, 6, 9]
+def test_numbers_handed_to_tensorflow_are_numpys(tmp_path, monkeypatch):
+    """It keeps Python numbers for good: 0.7 KB for each."""
+    handed: list[type] = []
+    monkeypatch.setattr(tf.summary, "scalar", lambda name, value: handed.append(type(value)))
+    board = TensorBoard(EventLog(tmp_path), "training", 0, 1, 1, lambda s: 0.1, {"step": [1]})
+    board.on_train_batch_end(0, {"loss": 1.0})
+    assert handed == [np.float32] * 3
+
+
+def test_a_log_that_cannot_be_written_costs_one_line(tmp_path, capsys):
+    (tmp_path / "logs").write_text("")
+    log, calls = EventLog(tmp_path / "logs"), []
+    for step in (1, 2):
+        log.write(step, lambda: calls.append("written"))
+    log.close()
+    assert not calls
+    assert re.fullmatch("warning: .*: not a directory\n", capsys.readouterr().err, re.IGNORECASE)

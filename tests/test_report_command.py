@@ -34,7 +34,8 @@ def folders(tmp_path):
 
 def test_search_and_trainings_on_one_page(folders):
     search, two, four = folders
-    done = report("--workdir", search, "--training", f"{two},{four}")
+    notebook = {**os.environ, "MPLBACKEND": "module://nowhere"}  # a kernel's, inherited
+    done = report("--workdir", search, "--training", f"{two},{four}", env=notebook)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"wrote {search / 'report.html'}\n"
     read = Read((search / "report.html").read_text())

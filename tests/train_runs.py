@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from search_runs import DIGITS
 
 from sedona_tf.arrays import read_arrays
@@ -26,3 +28,14 @@ def last_state(workdir: Path) -> tuple[dict[str, np.ndarray], dict[str, list]]:
     history = json.loads(arrays.pop("history").tobytes())
     history.pop("step_seconds", None)
     return arrays, history
+
+
+def recorded(log_dir: Path) -> dict[str, list]:
+    """What TensorBoard gets from the files in a folder: tag to steps and values."""
+    found = defaultdict(list)
+    for path in sorted(log_dir.iterdir()):
+        for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+            event = tf.compat.v1.Event.FromString(record)
+            for value in event.summary.value:
+                found[value.tag].append((event.step, tf.make_ndarray(value.tensor)))
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +10,8 @@ import tensorflow as tf
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.callbacks import NanGuard, StepCallback
+from sedona_tf.errors import dispensable
+from sedona_tf.event_log import EventLog
 from sedona_tf.reporting.plots import heat_map
 
 __all__ = ["ArchitectureLog", "PoolFiller", "PoolSampler"]
@@ -71,17 +72,17 @@ class ArchitectureLog(StepCallback):
     Args:
         start: steps that are done.
         steps: of the whole search.
-        log_dir: of TensorBoard.
+        log: of TensorBoard.
         history: gets the numbers of every step.
     """
 
     model: SearchModel
 
-    def __init__(self, start: int, steps: int, log_dir: Path, history: dict[str, list]) -> None:
+    def __init__(self, start: int, steps: int, log: EventLog, history: dict[str, list]) -> None:
         super().__init__("search", start)
         self.steps = steps
         self.history = history
-        self.writer = tf.summary.create_file_writer(str(log_dir / "architecture"))
+        self.log = log
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         step, history = self.step(batch), self.history
@@ -91,18 +92,22 @@ class ArchitectureLog(StepCallback):
         history["cut_probability"].append(p)
         history["candidate_weights"].append(b)
         history["outer_loss"].append(float(logs["outer_loss"]))
-        # keras.callbacks.TensorBoard turns recording off for all but each tenth step. Numbers are
-        # NumPy's: TensorFlow keeps every Python number for good.
-        with self.writer.as_default(step=np.int64(step)), tf.summary.record_if(True):
+        image = None
+        if step % math.ceil(self.steps / IMAGES) == 0 or step == self.steps:
+            with dispensable("the heat map for TensorBoard"):
+                image = heat_map(history["steps"], history["cut_probability"])
+
+        def record() -> None:
             for unit, value in enumerate(p, 1):
                 tf.summary.scalar(f"cut_probability/unit_{unit}", value)
             tf.summary.histogram("candidate_weights", b)
             tf.summary.histogram("alpha", self.model.alpha.value)
             tf.summary.histogram("beta", self.model.beta.value)
             tf.summary.scalar("outer_loss", np.float32(logs["outer_loss"]))
-            if step % math.ceil(self.steps / IMAGES) == 0 or step == self.steps:
-                image = heat_map(history["steps"], history["cut_probability"])
+            if image is not None:
                 tf.summary.image("cut_probability", image[None])
 
+        self.log.write(step, record)
+
     def on_train_end(self, logs=None) -> None:
-        self.writer.close()
+        self.log.close()

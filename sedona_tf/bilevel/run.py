@@ -16,10 +16,11 @@ from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.bilevel.state import capture, restore
-from sedona_tf.callbacks import NanGuard, TensorBoard, log_errors
+from sedona_tf.callbacks import NanGuard, TensorBoard
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.determinism import make_repeatable
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, dispensable
+from sedona_tf.event_log import EventLog
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
@@ -105,7 +106,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         del saved  # a copy of the weights
     write_recipe(workdir, recipe, "search")
 
-    with folder.request.deferred(), log_errors(workdir / "logs"):
+    with folder.request.deferred():
         for phase in list(phases)[list(phases).index(start.phase) :]:
             done = start.step if phase == start.phase else 0
             _run_phase(Position(phase, done), recipe, data, model, store, pool, history, folder)
@@ -125,11 +126,12 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     folder.lock.require()
     save_history(workdir / "history.json", "search", history)
     plan.save(workdir / "plan.json")
-    search_report(
-        workdir / "report.png",
-        {**history, "candidate_names": [str(candidate) for candidate in candidates]},
-        f"SEDONA search: {backbone.name} on {source.name}, {settings.steps} steps",
-    )
+    with dispensable("report.png"):
+        search_report(
+            workdir / "report.png",
+            {**history, "candidate_names": [str(candidate) for candidate in candidates]},
+            f"SEDONA search: {backbone.name} on {source.name}, {settings.steps} steps",
+        )
     return plan
 
 
@@ -163,13 +165,12 @@ def _run_phase(
     settings, (phase, done) = recipe.search, start
     pretraining = phase == "pretraining"
     steps = settings.pretraining_steps if pretraining else settings.steps
-    model.begin_phase(
-        keras.optimizers.schedules.CosineDecay(
-            settings.learning_rate,
-            steps,
-            alpha=settings.final_learning_rate / settings.learning_rate,
-        )
+    rate = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate,
+        steps,
+        alpha=settings.final_learning_rate / settings.learning_rate,
     )
+    model.begin_phase(rate)
     model.step_in_phase.assign(done)
     logs = folder.path / "logs"
 
@@ -178,7 +179,7 @@ def _run_phase(
             return [PoolFiller(pool, done, steps, guard)]
         return [
             PoolSampler(pool, done, recipe.seed, guard),
-            ArchitectureLog(done, steps, logs, history),
+            ArchitectureLog(done, steps, EventLog(logs / "architecture"), history),
         ]
 
     folder.train(
@@ -190,5 +191,5 @@ def _run_phase(
         settings.checkpoint_every,
         lambda: capture(model, history),
         before,
-        [TensorBoard(logs / phase, done, every=10)],
+        [TensorBoard(EventLog(logs / phase), phase, done, steps, 10, rate)],
     )

@@ -24,6 +24,7 @@ __all__ = [
     "build_backbone",
     "build_data",
     "build_decoupling",
+    "build_learning_rate",
     "build_model",
     "resolve",
 ]
@@ -103,6 +104,18 @@ def build_decoupling(
     return dataclasses.replace(decoupling, provenance={**decoupling.provenance, TRAINED_AS: method})
 
 
+def build_learning_rate(
+    recipe: ml_collections.ConfigDict, steps: int
+) -> keras.optimizers.schedules.CosineDecay:
+    """The recipe's cosine of a training of so many steps."""
+    settings = recipe.train
+    return keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate,
+        steps,
+        alpha=settings.final_learning_rate / settings.learning_rate,
+    )
+
+
 def build_model(
     recipe: ml_collections.ConfigDict,
     backbone: Backbone,
@@ -125,11 +138,7 @@ def build_model(
     """
     settings = recipe.train
     model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
-    rate = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate,
-        steps,
-        alpha=settings.final_learning_rate / settings.learning_rate,
-    )
+    rate = build_learning_rate(recipe, steps)
     optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
     model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
     # Metrics make their variables on first use; a checkpoint holds them.

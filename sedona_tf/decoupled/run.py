@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -17,12 +16,13 @@ import tensorflow as tf
 
 from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
-from sedona_tf.callbacks import NanGuard, StepCallback, TensorBoard, log_errors
+from sedona_tf.callbacks import NanGuard, StepCallback, TensorBoard
 from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.decoupled.build import (
     build_backbone,
     build_data,
     build_decoupling,
+    build_learning_rate,
     build_model,
     resolve,
 )
@@ -32,7 +32,9 @@ from sedona_tf.decoupled.model import DecoupledModel
 from sedona_tf.decoupled.resume import require_same_decoupling
 from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, dispensable
+from sedona_tf.event_log import EventLog
+from sedona_tf.kernels import share_of_cores
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
@@ -118,7 +120,7 @@ def run_training(
             del saved  # a copy of the weights
         decoupling.save(workdir / "decoupling.json")
         write_recipe(workdir, recipe, "train")
-        with folder.request.deferred(), log_errors(workdir / "logs"):
+        with folder.request.deferred():
             _fit(run, start, steps, folder, store, extra_callbacks)
         return _measure(run, folder, method, extra_callbacks)
 
@@ -164,6 +166,15 @@ def _fit(
     model = run.model
     if start == steps:
         model.drain()  # as `fit` does, before which the run was ended
+    board = TensorBoard(
+        EventLog(folder.path / "logs" / PHASE),
+        PHASE,
+        start,
+        steps,
+        50,
+        build_learning_rate(run.recipe, steps),
+        run.history,
+    )
     folder.train(
         model,
         run.data.training,
@@ -173,7 +184,7 @@ def _fit(
         run.recipe.train.checkpoint_every,
         lambda: capture(model, run.history),
         lambda guard: [EpochLog(start, run, guard, extra)],
-        [TensorBoard(folder.path / "logs", start, every=50), *extra],
+        [board, *extra],
     )
 
 
@@ -213,6 +224,8 @@ class EpochLog(StepCallback):
         step, steps = self.step(batch), self.run.data.steps_per_epoch
         if step % steps:
             return
+        if step == steps * self.run.recipe.train.epochs:
+            self.model.drain()  # as `fit` does, so that the last numbers are of the whole training
         validation = self.model.evaluate(
             self.validation, verbose=0, return_dict=True, callbacks=list(self.extra)
         )
@@ -252,7 +265,7 @@ def _measure(
         ),
         "validation_error": run.history["val_error"][-1] if run.history.get("val_error") else None,
         "test": evaluation.to_dict(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {share_of_cores(1)} cores",
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }
@@ -260,5 +273,6 @@ def _measure(
     save_history(workdir / "history.json", "training", run.history)
     save_metrics(workdir / "metrics.json", metrics)
     title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"
-    training_curves(workdir / "curves.png", run.history, title)
+    with dispensable("curves.png"):
+        training_curves(workdir / "curves.png", run.history, title)
     return evaluation

@@ -89,8 +89,7 @@ def front(
         )
     if not found:
         raise UserError(
-            f"no decoupling into {num_blocks} blocks keeps every block within "
-            f"{most / 2**20:.0f} MiB."
+            f"no decoupling into {num_blocks} blocks keeps every block within {most / 2**20:g} MiB."
         )
     return found
 

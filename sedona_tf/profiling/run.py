@@ -14,7 +14,7 @@ from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.build import build_backbone
 from sedona_tf.decoupled.dry_run import data_like
 from sedona_tf.decoupled.placement import assign_devices, device_spec
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, dispensable
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Costs, Plan, document
 from sedona_tf.plans.simulator import LOCAL, Link
@@ -29,6 +29,7 @@ from sedona_tf.profiling.weigh import (
     weigh_table,
 )
 from sedona_tf.recipe import check_train
+from sedona_tf.reporting.plots import COLOURS, own_style
 from sedona_tf.reporting.table import aligned
 
 __all__ = ["devices_of", "draw_fronts", "profile"]
@@ -87,7 +88,7 @@ def profile(
     wanted = [number for number in blocks if number <= len(backbone.units)]
     settings = (scores, costs, wanted, devices_of(distinct, link))
     points = fronts(*settings)
-    with atomic_write(workdir / "front.png") as file:
+    with dispensable("front.png"), atomic_write(workdir / "front.png") as file:
         draw_fronts(file, points, f"{backbone.name} on {len(distinct)} devices")
     return "\n".join(
         [
@@ -148,11 +149,10 @@ def cost_table(costs: Costs) -> str:
     return "\n".join(aligned(headings, rows))
 
 
+@own_style()
 def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
     """Score against predicted speed-up, one line for every K, as a PNG."""
     from matplotlib.figure import Figure
-
-    from sedona_tf.reporting.plots import COLOURS
 
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()

@@ -19,6 +19,8 @@ from sedona_tf.reporting.plots import (
     draw_probability,
     draw_weights,
     number_units,
+    own_style,
+    probability_limits,
 )
 
 __all__ = [
@@ -62,7 +64,11 @@ def probability_chart(identifier: str, steps: np.ndarray, probability: np.ndarra
         axes.figure.colorbar(mesh, ax=axes, label="cut probability", pad=0.02)
 
     height = 3.3 if num_cuts < WIDE else 3.3 + 0.06 * (num_cuts - WIDE)
-    words = f"Heat map: {num_cuts} units by {len(steps)} search steps, dark is 0 and yellow is 1."
+    low, high = probability_limits(probability)
+    words = (
+        f"Heat map: {num_cuts} units by {len(steps)} search steps, dark is {low:.2f} and yellow is "
+        f"{high:.2f}."
+    )
     return _chart(identifier, "Cut probability over the search", words, draw, height=height)
 
 
@@ -177,11 +183,10 @@ def _chart(
         wide: how many bars stand side by side.
         shades: hexadecimal colour to the CSS variable that stands for it.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     spread = wide >= WIDE
-    settings: dict[Any, Any] = {
+    settings = {
         "svg.fonttype": "none",
         "svg.hashsalt": identifier,
         "text.parse_math": False,
@@ -189,7 +194,7 @@ def _chart(
         "axes.spines.right": False,
     }
     buffer = io.BytesIO()
-    with matplotlib.rc_context(settings):
+    with own_style(settings):
         figure = Figure(figsize=(11.4 if spread else 5.4, height), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)

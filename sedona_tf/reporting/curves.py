@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sedona_tf.files import atomic_write
-from sedona_tf.reporting.plots import COLOURS
+from sedona_tf.reporting.plots import COLOURS, own_style
 
 __all__ = ["block_colours", "checked_curves", "draw_errors", "draw_losses", "training_curves"]
 
@@ -20,6 +20,7 @@ HEAD, TRAINING = COLOURS[5], "0.45"
 BLOCK_NAME = re.compile(r"block_(\d+)_loss")
 
 
+@own_style()
 def training_curves(
     path: str | os.PathLike[str], history: Mapping[str, Sequence[float]], title: str
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = [
     "draw_weights",
     "heat_map",
     "number_units",
+    "own_style",
+    "probability_limits",
     "search_report",
 ]
 
@@ -27,6 +30,22 @@ HATCHES = ("", "//", "..", "xx")
 """One for each turn of the palette."""
 
 
+@contextlib.contextmanager
+def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draws with matplotlib's own defaults, whatever a user's matplotlibrc or style says.
+
+    Args:
+        settings: what differs from them.
+    """
+    # Imported here: commands that draw nothing start without it.
+    import matplotlib
+    import matplotlib.style
+
+    with matplotlib.style.context("default"), matplotlib.rc_context(dict(settings or {})):
+        yield
+
+
+@own_style()
 def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], title: str) -> None:
     """Draws three panels as a PNG: cut probabilities, candidate weights, outer loss.
 
@@ -43,8 +62,7 @@ def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], titl
         UserError: if the file cannot be written.
     """
     steps, probability, weights, loss, names = checked_history(history)
-    # Imported here: commands that draw nothing start without it. A Figure of one's own, not
-    # pyplot's, needs no display and leaves no state behind.
+    # A Figure of one's own, not pyplot's, needs no display and leaves no state behind.
     from matplotlib.figure import Figure
 
     num_cuts = probability.shape[1]
@@ -61,6 +79,7 @@ def search_report(path: str | os.PathLike[str], history: Mapping[str, Any], titl
         figure.savefig(file, format="png", dpi=110)
 
 
+@own_style()
 def heat_map(steps: Sequence[int], probability: Sequence[np.ndarray]) -> np.ndarray:
     """Draws the cut probabilities so far.
 
@@ -126,10 +145,9 @@ def checked_history(
 def draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
     """Draws `(S, L-1)` probabilities as a heat map; returns what a colour bar needs."""
     num_cuts = probability.shape[1]
-    edges = _edges(steps)
-    mesh = axes.pcolormesh(
-        edges, np.arange(num_cuts + 1) + 0.5, probability.T, cmap="cividis", vmin=0, vmax=1
-    )
+    low, high = probability_limits(probability)
+    units = np.arange(num_cuts + 1) + 0.5
+    mesh = axes.pcolormesh(_edges(steps), units, probability.T, cmap="cividis", vmin=low, vmax=high)
     axes.set_title("Cut probability")
     axes.set_xlabel("search step")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -137,6 +155,13 @@ def draw_probability(axes, steps: np.ndarray, probability: np.ndarray):
     number_units(axes.yaxis, num_cuts, most=20)
     axes.invert_yaxis()
     return mesh
+
+
+def probability_limits(probability: np.ndarray) -> tuple[float, float]:
+    """A heat map's scale: from the lowest to the highest value, 0.02 apart or more."""
+    low, high = float(np.min(probability)), float(np.max(probability))
+    middle = (low + high) / 2
+    return min(low, middle - 0.01), max(high, middle + 0.01)
 
 
 def draw_weights(axes, weights: np.ndarray, names: Sequence[str]) -> None:

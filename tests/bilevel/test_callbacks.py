@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from train_runs import recorded
 
 from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import SearchModel, callbacks
 from sedona_tf.bilevel.callbacks import ArchitectureLog
-from sedona_tf.callbacks import log_errors
-from sedona_tf.errors import UserError
+from sedona_tf.event_log import EventLog
 
 
 def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
@@ -22,7 +20,7 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
     }
-    log = ArchitectureLog(3, 100, tmp_path, history)
+    log = ArchitectureLog(3, 100, EventLog(tmp_path), history)
     log.set_model(model)
     with tf.summary.record_if(False):
         for batch in range(2):
@@ -42,17 +40,6 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
         assert np.all((buckets[:, 0] <= step + 1) & (step + 1 <= buckets[:, 1]))
 
 
-def recorded(log_dir) -> dict[str, list]:
-    """What TensorBoard gets: tag to steps and values."""
-    found = defaultdict(list)
-    (path,) = (log_dir / "architecture").iterdir()
-    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
-        event = tf.compat.v1.Event.FromString(record)
-        for value in event.summary.value:
-            found[value.tag].append((event.step, tf.make_ndarray(value.tensor)))
-    return found
-
-
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [(3, [1, 2, 3]), (45, [*range(3, 46, 3)]), (61, [*range(4, 61, 4), 61]), (20, [*range(1, 21)])],
@@ -62,7 +49,7 @@ def test_heat_maps_are_few_and_one_is_of_the_end(steps, expected, tmp_path, monk
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
     }
-    log = ArchitectureLog(0, steps, tmp_path, history)
+    log = ArchitectureLog(0, steps, EventLog(tmp_path), history)
     log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
     for batch in range(steps):
         log.on_train_batch_end(batch, {"outer_loss": 0.5})
@@ -82,7 +69,7 @@ def test_the_heat_map_has_the_colours_of_the_probabilities(tmp_path):
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
     }
-    log = ArchitectureLog(0, 3, tmp_path, history)
+    log = ArchitectureLog(0, 3, EventLog(tmp_path), history)
     log.set_model(model)
     for batch in range(3):
         log.on_train_batch_end(batch, {"outer_loss": 0.5})
@@ -105,13 +92,23 @@ def test_the_heat_map_has_the_colours_of_the_probabilities(tmp_path):
     assert middles[0][1] == pytest.approx(middles[1][1], abs=15)
 
 
-def test_unwritable_logs_are_one_line(tmp_path):
-    (tmp_path / "logs").write_text("")
-    with (
-        pytest.raises(UserError, match="cannot write TensorBoard's files: .*not a directory"),
-        log_errors(tmp_path / "logs"),
-    ):
-        ArchitectureLog(0, 1, tmp_path / "logs", {})
+def test_a_picture_that_fails_costs_one_line(tmp_path, monkeypatch, capsys):
+    """The numbers of that step are recorded all the same."""
+
+    def fail(*_):
+        raise RuntimeError("no LaTeX\nhere")
+
+    monkeypatch.setattr(callbacks, "heat_map", fail)
+    history: dict[str, list] = {
+        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
+    }
+    log = ArchitectureLog(0, 1, EventLog(tmp_path), history)
+    log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
+    log.on_train_batch_end(0, {"outer_loss": 0.5})
+    log.on_train_end()
+    found = recorded(tmp_path)
+    assert found["outer_loss"] == [(1, 0.5)] and "cut_probability" not in found
+    assert "no LaTeX\n" in capsys.readouterr().err
 
 
 class Slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -12,9 +13,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from train_runs import last_state
+from train_runs import last_state, recorded
 
 from sedona_tf.data import load
+from sedona_tf.decoupled import run as run_module
 from sedona_tf.decoupled.run import Run, load_run, run_training
 from sedona_tf.errors import Interrupted, UserError
 from sedona_tf.plans import Decoupling
@@ -67,6 +69,41 @@ def predictions(run: Run | keras.Model) -> np.ndarray:
     model = run.model if isinstance(run, Run) else run
     images = load("digits", "test", limit=50).images.astype("float32") / 255
     return model.predict_on_batch(images)
+
+
+def test_the_records_of_a_finished_run(finished):
+    """TensorBoard has the history; the last numbers are of the drained model, as it was saved."""
+    metrics = json.loads((finished / "metrics.json").read_text())
+    run = load_run(finished)
+    found, rate = recorded(finished / "logs/training"), run.recipe.train.learning_rate
+    for name in ("loss", "block_1_loss", "accuracy", "val_loss", "val_error"):
+        expected = list(zip([5, 10], run.history[name], strict=True))
+        np.testing.assert_allclose(found[f"epoch_{name}"], expected, rtol=1e-6, err_msg=name)
+    least = run.recipe.train.final_learning_rate
+    rates = [
+        (step, least + (rate - least) * (1 + np.cos(np.pi * (step - 1) / 10)) / 2)
+        for step in (5, 10)
+    ]
+    np.testing.assert_allclose(found["epoch_learning_rate"], rates, rtol=1e-5)
+    assert [step for step, _ in found["batch_loss"]] == [10]  # fewer steps than from one to another
+    again = run.model.evaluate(run.data.validation(), verbose=0, return_dict=True)
+    assert run.history["val_loss"][-1] == pytest.approx(again["loss"], rel=1e-5)
+    assert metrics["validation_error"] == pytest.approx(1 - again["accuracy"], abs=1e-6)
+
+
+def test_pictures_and_logs_that_fail_end_nothing(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(run_module, "training_curves", fail)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
+    (tmp_path / "logs").write_text("")
+    run_training(recipe(train__epochs=1), tmp_path, method="backprop")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["validation_error"] > 0 and (tmp_path / "history.json").exists()
+    assert metrics["machine"].endswith(", 1 cores")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == 2 and "no fonts" in lines[1]
 
 
 def test_joined_units_of_a_network_of_keras_are_rebuilt(tmp_path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import struct
 import subprocess
 import sys
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from sedona_tf.errors import UserError
-from sedona_tf.reporting import plots, search_report
+from sedona_tf.profiling.run import draw_fronts
+from sedona_tf.reporting import charts, plots, search_report, training_curves
 
 
 def history_of(num_units: int, num_steps: int = 5, num_candidates: int = 4) -> dict:
@@ -95,6 +99,36 @@ def test_full_disk_leaves_the_old_picture(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         search_report(path, history_of(3), "title")
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["report.png"]
+
+
+def test_a_users_style_does_not_reach_the_pictures(tmp_path):
+    """Set in a matplotlibrc, `text.usetex` ends in an error where there is no LaTeX."""
+    curves = {"step": [1, 2], "epoch": [0.5, 1.0], "loss": [2.0, 1.0]}
+
+    def drawn() -> list[bytes]:
+        search_report(tmp_path / "report.png", history_of(3), "title")
+        training_curves(tmp_path / "curves.png", curves, "title")
+        draw_fronts(front := io.BytesIO(), [], "title")
+        return [
+            plots.heat_map([1, 2], [np.array([0.2, 0.6]), np.array([0.3, 0.5])]).tobytes(),
+            charts.final_chart("final", [0.2, 0.6]).svg.encode(),
+            *((tmp_path / name).read_bytes() for name in ("report.png", "curves.png")),
+            front.getvalue(),
+        ]
+
+    expected = drawn()
+    with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 30, "text.usetex": True}):
+        assert drawn() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "limits"),
+    [([0.36, 0.56, 0.4], (0.36, 0.56)), ([0.0, 1.0], (0, 1)), ([0.5, 0.5], (0.49, 0.51))],
+)
+def test_the_colours_of_the_heat_map_span_what_it_shows(values, limits):
+    axes = Figure().subplots()
+    mesh = plots.draw_probability(axes, np.array([1.0]), np.array([values]))
+    assert mesh.get_clim() == pytest.approx(limits)
 
 
 def test_matplotlib_is_imported_late():

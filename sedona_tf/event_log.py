@@ -1,0 +1,62 @@
+"""TensorBoard's files of a run, which can fail without ending it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from sedona_tf.errors import first_line, operation_failure, warn
+
+__all__ = ["EventLog"]
+
+
+class EventLog:
+    """Writes TensorBoard's files until something fails; says so in one line, then writes no more.
+
+    The numbers are kept elsewhere, so a full disk or a name that TensorBoard cannot use costs the
+    curves there and nothing else.
+
+    Args:
+        folder: of the files; made with the first record.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+        self._failed = False
+
+    def write(self, step: int, record: Callable[[], None]) -> None:
+        """Calls `record`, whose `tf.summary` operations are of a step, unless writing has failed.
+
+        Args:
+            step: of the run's phase.
+            record: writes summaries. Numbers have to be NumPy's: TensorFlow keeps every Python
+                number that it is handed, some 0.7 KB each, for good.
+        """
+        if self._failed:
+            return
+        try:
+            if self._writer is None:
+                self._writer = tf.summary.create_file_writer(str(self._folder))
+            # A callback of the user's may have switched recording off.
+            with self._writer.as_default(step=np.int64(step)), tf.summary.record_if(True):
+                record()
+        except Exception as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Ends the file."""
+        if self._writer is not None and not self._failed:
+            try:
+                self._writer.close()
+            except Exception as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        operation = isinstance(error, tf.errors.OpError)
+        reason = operation_failure(str(error.message)) if operation else first_line(error)
+        warn(f"TensorBoard gets nothing more of this run: {reason}")
