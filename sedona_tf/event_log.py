@@ -57,6 +57,8 @@ class EventLog:
 
     def _fail(self, error: Exception) -> None:
         self._failed = True
-        operation = isinstance(error, tf.errors.OpError)
-        reason = operation_failure(str(error.message)) if operation else first_line(error)
+        if isinstance(error, tf.errors.OpError):
+            reason = operation_failure(str(error.message))
+        else:
+            reason = first_line(error)
         warn(f"TensorBoard gets nothing more of this run: {reason}")

@@ -31,7 +31,7 @@ HATCHES = ("", "//", "..", "xx")
 
 
 @contextlib.contextmanager
-def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
+def own_style(settings: dict[Any, Any] | None = None) -> Iterator[None]:
     """Draws with matplotlib's own defaults, whatever a user's matplotlibrc or style says.
 
     Args:
@@ -41,7 +41,7 @@ def own_style(settings: Mapping[str, Any] | None = None) -> Iterator[None]:
     import matplotlib
     import matplotlib.style
 
-    with matplotlib.style.context("default"), matplotlib.rc_context(dict(settings or {})):
+    with matplotlib.style.context("default"), matplotlib.rc_context(settings):
         yield
 
 
