@@ -6,9 +6,10 @@ Usage: python benchmarks/random_plans.py [--recipe recipes/digits.py] [--blocks 
 1. Runs `python -m sedona_tf.search` and measures its wall time, pretraining, start of TensorFlow
    and all.
 2. Runs `python -m sedona_tf.tune --tuner random`: trainings of `--epochs` epochs of random cuts and
-   auxiliary nets, out of the same space, until they have used that time. The last one may run over,
-   and the start of TensorFlow is not counted, both in favour of random search. What SEDONA's plan
-   has over these trials, that it serves any number of blocks, does not count here either.
+   auxiliary nets, out of the same space, until they have used that time or tried all that there
+   are. The last one may run over, and the start of TensorFlow is not counted, both in favour of
+   random search. What SEDONA's plan has over these trials, that it serves any number of blocks,
+   does not count here either.
 3. Trains SEDONA's decoupling and the best random one with the recipe's full training, once for each
    seed.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 
 import keras
 import keras_tuner
@@ -96,6 +97,18 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
             provenance={"method": "keras-tuner"},
         )
         return plan.decode(self.num_blocks)
+
+    def point(self, hp: keras_tuner.HyperParameters) -> Hashable:
+        """What two sets of hyperparameters have in common if they stand for one decoupling."""
+        decoupling = self.decoupling(hp)
+        nets = (tuple(sorted(options.items())) for options in decoupling.auxiliary)
+        return decoupling.cut_after, *nets
+
+    @property
+    def num_points(self) -> int:
+        """How many decouplings there are: ways to cut, times candidates at each cut."""
+        cuts = self.num_blocks - 1
+        return math.comb(len(self._units) - 1, cuts) * len(self.space.enumerate()) ** cuts
 
     def build(self, hp: keras_tuner.HyperParameters) -> DecoupledModel:
         """The compiled model, as `python -m sedona_tf.train` would build it."""

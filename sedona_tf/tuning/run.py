@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import keras_tuner
@@ -40,7 +41,7 @@ def run_tuning(
     max_seconds: float = 0.0,
     resume: bool = False,
 ) -> list[TrialRecord]:
-    """Tries decouplings by training each.
+    """Tries decouplings by training each, until so many trials or all decouplings are done.
 
     Writes into `workdir`: `recipe.json` (resolved), `trials.json` (after each trial), `tuner/`
     (the tuner's state) and at the end `decoupling.json`, that of the best trial. The folder is
@@ -97,11 +98,28 @@ def run_tuning(
         with folder.request.deferred():
             runner.save()
             runner.search()
-        best = sorted(runner.records(), key=lambda record: (record.val_error, record.trial))
+        best = sorted(runner.records(), key=lambda record: (record.val_error, int(record.trial)))
         write_trials(workdir, settings, runner.records())
         decoupling = dataclasses.replace(best[0].decoupling, provenance=_provenance(recipe, best))
         decoupling.save(workdir / "decoupling.json")
         return best
+
+
+class _DistinctOracle(keras_tuner.oracles.RandomSearchOracle):
+    """Random search that draws no decoupling twice; the tuner ends it once there are no others."""
+
+    def __init__(self, point: Callable[[keras_tuner.HyperParameters], Hashable], **given) -> None:
+        super().__init__(**given)
+        self.point = point
+
+    def populate_space(self, trial_id: str) -> dict:
+        tried = {self.point(trial.hyperparameters) for trial in self.trials.values()}
+        while True:
+            drawn = super().populate_space(trial_id)
+            hp = self.hyperparameters.copy()
+            hp.values = drawn["values"]
+            if drawn["values"] is None or self.point(hp) not in tried:
+                return drawn
 
 
 def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> keras_tuner.Oracle:
@@ -110,7 +128,7 @@ def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> ker
     seed = hypermodel.recipe.seed + 1  # an oracle takes 0 for none
     given = {"objective": OBJECTIVE, "hyperparameters": hp, "seed": seed}
     if name == "random":
-        return keras_tuner.oracles.RandomSearchOracle(max_trials=max_trials, **given)
+        return _DistinctOracle(hypermodel.point, max_trials=max_trials, **given)
     if name == "bayesian":
         # By default three a hyperparameter would be random, all trials of most runs.
         points = max(max_trials // 3, 3)

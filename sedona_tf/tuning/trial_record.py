@@ -28,7 +28,7 @@ class TrialRecord:
         decoupling: what was trained.
         val_error: of the head on the validation part, from 0 to 1.
         seconds: that the trial took: building, tracing, training and validation.
-        steps: of training, in this trial alone.
+        steps: of training, in this trial alone; 0 if its result is an earlier trial's.
         epochs: trained in all, those of the trial that it went on from included.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import keras
@@ -38,6 +38,9 @@ class DecouplingTuner(keras_tuner.Tuner):
     failure ends the tuning and the trial is run again when the tuning is resumed. A trial that
     Hyperband promotes goes on from all that the earlier one ended with, under the learning rate's
     schedule of the full length.
+
+    A decoupling that was trained in full is not trained again: it would give the same weights. A
+    later trial of it takes over what was found, and the tuning ends once all have been tried.
 
     keras-tuner writes its state in place, in a file for each trial and one more, without checksums,
     and makes a deleted folder anew. Here all of it is in one file with a checksum, written all or
@@ -81,7 +84,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         return str(Path(self.directory) / self.project_name)
 
     def records(self) -> list[TrialRecord]:
-        """The finished trials, in their order."""
+        """The finished trials, in the order in which they began."""
         return [
             TrialRecord(
                 trial=name,
@@ -91,9 +94,23 @@ class DecouplingTuner(keras_tuner.Tuner):
                 steps=int(trial.metrics.get_last_value("steps")),
                 epochs=self._epochs(trial)[1],
             )
-            for name, trial in sorted(self.oracle.trials.items())
-            if trial.status == TrialStatus.COMPLETED
+            for name, trial in self._finished().items()
         ]
+
+    def _finished(self) -> dict[str, Trial]:
+        """By number: a resumed tuning may write more digits of it, "2" and then "03"."""
+        names = sorted(self.oracle.trials, key=int)
+        trials = ((name, self.oracle.trials[name]) for name in names)
+        return {name: trial for name, trial in trials if trial.status == TrialStatus.COMPLETED}
+
+    def _trained(self) -> dict[Hashable, Trial]:
+        """Decouplings that were trained in full, with the first trial of each."""
+        full = self.hypermodel.recipe.train.epochs
+        found: dict[Hashable, Trial] = {}
+        for trial in self._finished().values():
+            if self._epochs(trial)[1] == full:
+                found.setdefault(self.hypermodel.point(trial.hyperparameters), trial)
+        return found
 
     def save(self) -> None:
         """Keeps the state of the oracle and of all trials.
@@ -123,11 +140,14 @@ class DecouplingTuner(keras_tuner.Tuner):
             raise UserError(f"{KIND} '{path}' is damaged: {first_line(error)}") from error
 
     def pre_create_trial(self) -> None:
-        """Ends the search if a signal has come or the time is spent."""
+        """Ends the search if a signal has come, the time is spent or all has been tried."""
         self._lock.require()
         self._request.stop("stopped between two trials; --resume goes on.")
         spent = sum(record.seconds for record in self.records())
         if self._max_seconds and spent >= self._max_seconds:
+            self.oracle.max_trials = len(self.oracle.trials)
+        if len(self._trained()) == self.hypermodel.num_points:
+            print(f"all {self.hypermodel.num_points} decouplings were tried", flush=True)
             self.oracle.max_trials = len(self.oracle.trials)
 
     def on_trial_begin(self, trial: Trial) -> None:
@@ -172,6 +192,10 @@ class DecouplingTuner(keras_tuner.Tuner):
         make_repeatable(recipe.seed, recipe.deterministic)
         began = time.perf_counter()
         first, last = self._epochs(trial)
+        known = self._trained().get(self.hypermodel.point(hp))
+        if known and (first, last) == (0, recipe.train.epochs):
+            found = {name: known.metrics.get_last_value(name) for name in ("val_error", "val_loss")}
+            return {**found, "steps": 0, "seconds": time.perf_counter() - began}
         model = self.hypermodel.build(hp)
         if first:
             restore(read_arrays(self._state(hp.values["tuner/trial_id"])), model, {})

@@ -75,7 +75,8 @@ def test_writes_the_best_and_all(name, quick, tmp_path):
         scores = [state["hyperparameters"]["values"][f"unit_{u}/score"] for u in range(1, 8)]
         cuts = sorted(np.argsort(scores)[::-1][:2] + 1)
         assert trial["cut_after"] == list(cuts)
-        assert trial["val_error"] == (1 - scores[3]) / trial["epochs"]
+        if trial["steps"]:  # else it is an earlier trial's, of the same cuts
+            assert trial["val_error"] == (1 - scores[3]) / trial["epochs"]
     assert json.loads((tmp_path / "recipe.json").read_text())["recipe"]["train"]["epochs"] == 4
 
 
@@ -100,6 +101,49 @@ def test_resumed_trials_are_those_of_one_run(name, quick, tmp_path):
     assert found(parts) == found(whole)
     other = tune(tmp_path / "other", recipe(seed=1), tuner=name, epochs=4)
     assert found(other) != found(whole)
+
+
+def test_a_tie_is_broken_alike_after_a_resume_with_more_digits(tmp_path, monkeypatch):
+    """Trials 2 to 11 are equally good; their names are 2, 03, ..., 11 in the resumed run."""
+
+    def run(name: str, *counts: int) -> list:
+        calls = iter(range(12))
+        replace_training(monkeypatch, lambda *_: 1.0 if next(calls) < 2 else 0.5)
+        for count in counts:
+            resume = (tmp_path / name).exists()
+            trials = tune(tmp_path / name, max_trials=count, resume=resume)
+        return [(int(trial.trial), trial.decoupling.cut_after) for trial in trials]
+
+    parts = run("parts", 3, 12)
+    assert parts == run("whole", 12)
+    assert [number for number, _ in parts] == [*range(2, 12), 0, 1]
+    listed = json.loads((tmp_path / "parts/trials.json").read_text())["trials"]
+    assert [int(trial["trial"]) for trial in listed] == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["random", "hyperband"])
+def test_no_decoupling_is_trained_in_full_twice(name, tmp_path, monkeypatch):
+    """Seven ways to cut once and one candidate: seven points."""
+    trained = []
+
+    def train(values, epochs):
+        scores = [values[f"unit_{unit}/score"] for unit in range(1, 8)]
+        trained.append((int(np.argmax(scores)) + 1, epochs))
+        return 0.1 * trained[-1][0]
+
+    replace_training(monkeypatch, train)
+    monkeypatch.setattr(tuner, "capture", lambda model, history: {"nothing": np.zeros(1)})
+    monkeypatch.setattr(tuner, "restore", lambda arrays, model, history: None)
+    config = recipe(search__space__depth=(1,))
+    trials = tune(tmp_path, config, tuner=name, num_blocks=2, max_trials=20)
+    assert len(trained) == len(set(trained)) <= 7
+    for trial in trials:
+        assert trial.val_error == 0.1 * trial.decoupling.cut_after[0]
+    assert sum(trial.steps > 0 for trial in trials) == len(trained)
+    if name == "random":
+        assert len(trials) == 7  # all that there are
+    else:
+        assert len(trials) > len(trained)
 
 
 def test_no_trial_starts_once_the_time_is_spent(quick, tmp_path, monkeypatch):
