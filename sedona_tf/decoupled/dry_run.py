@@ -39,8 +39,8 @@ class BlockCost:
         classifier: name of the auxiliary net, or `"(head)"`.
         device: where it lives.
         parameters: trainable ones, of units and classifier.
-        flops: of the forward pass of one image through both.
-        activation_bytes: of one image, what the backward pass reads; see `profiling.counts`.
+        flops: of the forward pass of the recipe's batch through both.
+        activation_bytes: of this batch, what the backward pass reads; see `profiling.counts`.
     """
 
     units: tuple[int, int]
@@ -87,8 +87,8 @@ class DryRun:
                 block.classifier,
                 block.device,
                 f"{block.parameters / 1e6:.3f}",
-                f"{block.flops / 1e6:.2f}",
-                f"{block.activation_bytes * self.batch_size / 2**20:.1f}",
+                f"{block.flops / self.batch_size / 1e6:.2f}",
+                f"{block.activation_bytes / 2**20:.1f}",
             )
             for index, block in enumerate(self.blocks, 1)
         ]
@@ -103,7 +103,7 @@ class DryRun:
                 "",
                 *aligned(headings, rows),
                 "",
-                "FLOPs: TensorFlow's profiler, a multiplication and an addition are two.",
+                "FLOPs: of convolutions and products, a multiplication and an addition are two.",
                 f"Activations: what the backward pass reads, at batch {self.batch_size}; kernels' "
                 "buffers are not in it.",
                 f"Measured: {self.step_seconds:.3f} s a warm training step at batch "
@@ -165,7 +165,7 @@ def dry_run(
             model.blocks,
             decoupling.blocks(),
             names,
-            map(block_counts, model.blocks),
+            [block_counts(block, recipe.train.batch_size) for block in model.blocks],
             strict=True,
         )
     )
@@ -180,14 +180,14 @@ def dry_run(
     return DryRun(title, costs, images, recipe.train.batch_size, batch_size, seconds, loss)
 
 
-def block_counts(block: Block) -> Counts:
-    """FLOPs and kept bytes of one image's way through a block and its classifier; see `count`."""
+def block_counts(block: Block, batch_size: int) -> Counts:
+    """FLOPs and kept bytes of a batch's way through a block and its classifier; see `count`."""
 
     def forward(inputs: tf.Tensor):
         return block.classifier(block.features(inputs, training=True), training=True)
 
     first = block.units[0]
-    spec = tf.TensorSpec((1, *first.input_shape[1:]), first.compute_dtype)
+    spec = tf.TensorSpec((batch_size, *first.input_shape[1:]), first.compute_dtype)
     return count(forward, [spec], [variable.value for variable in block.trainable_variables])
 
 

@@ -30,7 +30,7 @@ class PartCost:
         activation_bytes: what its forward pass keeps for the backward pass.
         output_bytes: what it hands on.
         parameter_bytes: its trainable weights.
-        flops: floating-point operations of its forward pass.
+        flops: of its forward pass, see `sedona_tf.profiling.counts.count`.
         spread: interquartile range of forward and backward pass together, of their median.
     """
 
