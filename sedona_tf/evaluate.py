@@ -45,14 +45,16 @@ def main() -> None:
         images = run.data.test() if split == "test" else run.data.validation()
         ensemble = Ensemble(run.model, progress=True).calibrate(run.data.validation())
         evaluation = ensemble.evaluate(images)
-    evaluation.save(workdir / "evaluation.json", split)
+    trained = (run.step, run.steps)
     if flags.FLAGS.json:
-        print(json.dumps({"split": split, **evaluation.to_dict()}, indent=1))
-        return
-    print(evaluation_table(evaluation, split))
-    if split == "validation" and evaluation.ensembles:
-        print("The temperatures were fitted on these images.")
-    print(f"wrote {workdir / 'evaluation.json'}")
+        print(json.dumps(evaluation.described(split, trained), indent=1))
+    else:
+        print(evaluation_table(evaluation, split, trained))
+        if split == "validation" and evaluation.ensembles:
+            print("The temperatures were fitted on these images.")
+    evaluation.save(workdir / "evaluation.json", split, trained)
+    if not flags.FLAGS.json:
+        print(f"wrote {workdir / 'evaluation.json'}")
 
 
 def command() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 
+from sedona_tf.checkpoints import Position
 from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
@@ -33,26 +35,59 @@ FREE = {
     "tune": ["train.checkpoint_every"],
 }
 """Purpose to the decisive fields that may change all the same when a run is resumed."""
+LENGTHS = ("search.pretraining_steps", "search.steps", "train.epochs")
+PHASES = {"search": ("pretraining", "search"), "train": ("training",), "tune": ()}
+"""Purpose to the phases of a run, in their order."""
 WORDS = {"search": "a search", "train": "a training", "tune": "a tuning"}
 
 
-def write_recipe(workdir: Path, recipe: ml_collections.ConfigDict, purpose: str) -> None:
+def write_recipe(
+    workdir: Path,
+    recipe: ml_collections.ConfigDict,
+    purpose: str,
+    at: Position | None = None,
+) -> list[dict[str, Any]]:
     """Writes `recipe.json`, which makes the folder a run's.
 
     Args:
-        workdir: of the run.
+        workdir: of the run; its file of before, if any, tells what held until now.
         recipe: resolved.
         purpose: what the run is for, a key of `DECISIVE`.
+        at: where the run goes on with this recipe; None if nothing may change in it.
+
+    Returns:
+        What held from where on, of the fields that may change: `phase`, `step` (steps of it that
+        were done) and `settings`, from the first to the last. The file has it as `held`.
 
     Raises:
         UserError: if it cannot be written, or a number of the recipe is not finite.
     """
+    held: list[dict[str, Any]] = []
+    if at is not None:
+        content = _flat(recipe)
+        names = [name for name in FREE[purpose] if not name.endswith("checkpoint_every")]
+        settings = {name: content[name] for name in names}
+        earlier = _read_file(workdir)["held"] if (workdir / NAME).exists() else []
+        held = [each for each in earlier if _place(purpose, each) < _place(purpose, at._asdict())]
+        if not held or held[-1]["settings"] != settings:
+            held.append({**at._asdict(), "settings": settings})
+    content = {KIND: json.loads(recipe.to_json()), "purpose": purpose, "held": held}
     try:
-        data = document.pack({KIND: json.loads(recipe.to_json()), "purpose": purpose}, KIND)
+        data = document.pack(content, KIND)
     except ValueError as error:
         raise UserError(f"the recipe cannot be kept: {first_line(error)}") from error
     with atomic_write(workdir / NAME) as file:
         file.write(data)
+    return held
+
+
+def _read_file(workdir: Path) -> dict[str, Any]:
+    return document.unpack(workdir / NAME, {KIND, "purpose", "held"}, KIND)
+
+
+def _place(purpose: str, position: Mapping[str, Any]) -> tuple[int, int]:
+    """Where a phase and step stand among all of a run's."""
+    return PHASES[purpose].index(position["phase"]), position["step"]
 
 
 def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
@@ -68,13 +103,17 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     path = workdir / NAME
     if not path.exists():
         raise UserError(f"{workdir} does not hold a run: it has no {NAME}.")
-    file = document.unpack(path, {KIND, "purpose"}, KIND)
+    file = _read_file(workdir)
     content, recipe = file[KIND], paper()
     try:
         if file["purpose"] not in WORDS:
             raise ValueError(f"the purpose must be one of {', '.join(WORDS)}.")
         if not isinstance(content, dict):
             raise ValueError("it must be an object.")
+        for each in file["held"]:
+            _place(file["purpose"], each)
+            if type(each["step"]) is not int or not isinstance(each["settings"], dict):
+                raise ValueError("held must be a list of phases, steps and settings.")
         with recipe.unlocked():
             recipe.update(content)
         kept = {field for field, value in _flat(recipe).items() if value is not None}
@@ -128,19 +167,24 @@ def require_same_recipe(
     kept: ml_collections.ConfigDict,
     recipe: ml_collections.ConfigDict,
     purpose: str,
+    at: Position | None = None,
+    ended: bool = False,
 ) -> None:
     """Refuses to go on with a run under other terms than those it was started with.
 
-    Another seed or validation fraction, for one, would train on images held out so far.
+    Another seed or validation fraction, for one, would train on images held out so far. What may
+    change has to come before it has done its part, or the run's recipe would claim what never was.
 
     Args:
         workdir: of the run.
         kept: the run's, see `kept_recipe`.
         recipe: resolved, asked for now.
         purpose: what the run is for, a key of `DECISIVE`.
+        at: where the run goes on; None if it has no phases.
+        ended: whether no step is left to be made.
 
     Raises:
-        UserError: naming the first field that differs.
+        UserError: naming the first field that differs, or that comes too late.
     """
     was, now = _flat(kept), _flat(recipe)
     decisive = ("data.", "backbone.", *DECISIVE[purpose])
@@ -151,6 +195,14 @@ def require_same_recipe(
             raise UserError(
                 f"{workdir} holds a run with {field} {was.get(field)!r}, not {new!r}; resume with "
                 "its recipe, or take another --workdir."
+            )
+    for field in FREE[purpose]:
+        past = field == "search.pretraining_steps" and at is not None and at.phase == "search"
+        over = ended and field not in LENGTHS and not field.endswith("checkpoint_every")
+        if (past or over) and was.get(field) != now[field]:
+            raise UserError(
+                f"{workdir} is at {at}: {field} comes too late to be {now[field]!r}; it was "
+                f"{was.get(field)!r}."
             )
 
 

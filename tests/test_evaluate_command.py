@@ -58,7 +58,7 @@ def command(model, monkeypatch, capsys):
         def load_run(path):
             loaded.append(path)
             print("loading data")  # to stderr, away from the JSON
-            return types.SimpleNamespace(recipe=None, model=model, data=data)
+            return types.SimpleNamespace(model=model, data=data, step=30, steps=40)
 
         module.load_run = load_run
         monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -75,7 +75,7 @@ def expected(model, split: str) -> dict:
     data = Data()
     ensemble = Ensemble(model).calibrate(data.validation())
     evaluation = ensemble.evaluate(data.test() if split == "test" else data.validation())
-    return json.loads(json.dumps({"split": split, **evaluation.to_dict()}))
+    return json.loads(json.dumps({"split": split, "step": 30, "steps": 40, **evaluation.to_dict()}))
 
 
 def test_table_and_file(command, model, tmp_path):
@@ -84,7 +84,7 @@ def test_table_and_file(command, model, tmp_path):
     assert content == expected(model, "test") and content["num_images"] == 50
     assert data.reads.count("test") == 1
     for words in (
-        "resnet18: 8 units, 2 blocks; 50 test images",
+        "resnet18: 8 units, 2 blocks; 50 test images; not whole: step 30 of 40\n",
         f"{100 * content['errors']['exits'][0]:.2f}",
         f"{100 * content['errors']['head']:.2f}",
         f"wrote {tmp_path / 'evaluation.json'}",
@@ -105,9 +105,10 @@ def test_json_is_what_is_written(command, tmp_path):
     assert printed == (tmp_path / "evaluation.json").read_text()
 
 
-def test_a_folder_that_is_gone(command, tmp_path):
+def test_a_folder_that_is_gone_costs_the_file_alone(command, tmp_path, capsys):
     with pytest.raises(UserError, match="cannot write .*evaluation.json"):
         command(tmp_path / "none")
+    assert "50 test images" in capsys.readouterr().out
 
 
 def call(arguments) -> subprocess.CompletedProcess:

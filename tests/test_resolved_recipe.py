@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
 
 from sedona_tf import recipe
 from sedona_tf.bilevel.run import run_search
+from sedona_tf.checkpoints import Position
 from sedona_tf.decoupled.run import run_training
 from sedona_tf.errors import UserError
 from sedona_tf.plans import document
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 from sedona_tf.tuning.run import run_tuning
+
+FIELDS = {"recipe", "purpose", "held"}
 
 
 def test_round_trip(tmp_path):
@@ -75,11 +79,58 @@ def test_a_damaged_file_is_named(text, tmp_path):
     ],
 )
 def test_what_is_no_recipe_is_refused_under_a_right_checksum(content, words, tmp_path):
-    file = {"recipe": content, "purpose": "search"}
+    file = {"recipe": content, "purpose": "search", "held": []}
     (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
     with pytest.raises(UserError, match=rf"recipe\.json': .*{words}") as error:
         read_recipe(tmp_path, "search")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("held", [{"a": 1}, [3], [{"phase": "search", "step": "x"}], None])
+def test_what_is_no_record_of_settings_is_refused(held, tmp_path):
+    file = {"recipe": json.loads(recipe.paper().to_json()), "purpose": "search", "held": held}
+    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
+    with pytest.raises(UserError, match=r"recipe\.json': "):
+        read_recipe(tmp_path, "search")
+
+
+def test_settings_are_recorded_from_the_step_on_that_they_hold_from(tmp_path):
+    """A run that falls back to an earlier checkpoint loses what held after it."""
+
+    def written(phase: str, step: int, rate: float) -> list[tuple]:
+        config = recipe.paper()
+        config.search.learning_rate, config.search.checkpoint_every = rate, step + 1
+        held = write_recipe(tmp_path, config, "search", Position(phase, step))
+        assert document.unpack(tmp_path / "recipe.json", FIELDS, "recipe")["held"] == held
+        return [(h["phase"], h["step"], h["settings"]["search.learning_rate"]) for h in held]
+
+    start = ("pretraining", 0, 0.1)
+    assert written(*start) == [start]
+    assert written("pretraining", 9, 0.1) == [start]  # nothing has changed
+    assert written("pretraining", 9, 0.2) == [start, ("pretraining", 9, 0.2)]
+    assert written("search", 2, 0.3) == [start, ("pretraining", 9, 0.2), ("search", 2, 0.3)]
+    assert written("search", 2, 0.4) == [start, ("pretraining", 9, 0.2), ("search", 2, 0.4)]
+    assert written("pretraining", 8, 0.5) == [start, ("pretraining", 8, 0.5)]
+    assert written("pretraining", 0, 0.6) == [("pretraining", 0, 0.6)]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "changes", "at", "ended", "late"),
+    [
+        ("search", {"search.pretraining_steps": 9}, ("search", 0), False, True),
+        ("search", {"search.pretraining_steps": 9}, ("pretraining", 9), False, False),
+        ("search", {"search.learning_rate": 0.5}, ("search", 3), False, False),
+        ("search", {"search.momentum": 0.5}, ("search", 3), True, True),
+        ("search", {"search.steps": 3, "search.checkpoint_every": 1}, ("search", 3), True, False),
+        ("train", {"train.weight_decay": 0.5}, ("training", 3), True, True),
+        ("train", {"train.epochs": 3}, ("training", 3), True, False),
+    ],
+)
+def test_what_comes_too_late_is_refused(purpose, changes, at, ended, late, tmp_path):
+    now = recipe.paper()
+    now.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match="too late") if late else contextlib.nullcontext():
+        require_same_recipe(tmp_path, recipe.paper(), now, purpose, Position(*at), ended)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +138,8 @@ def test_what_is_no_recipe_is_refused_under_a_right_checksum(content, words, tmp
     [("train", "holds a training, not a search"), ("bake", "purpose must be"), ([], "unhashable")],
 )
 def test_another_kind_of_run_is_refused(purpose, words, tmp_path):
-    file = {"recipe": json.loads(recipe.paper().to_json()), "purpose": purpose}
+    content = json.loads(recipe.paper().to_json())
+    file = {"recipe": content, "purpose": purpose, "held": []}
     (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
     with pytest.raises(UserError, match=words):
         read_recipe(tmp_path, "search")

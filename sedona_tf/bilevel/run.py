@@ -68,9 +68,10 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     pool = SnapshotPool(workdir / "snapshots", settings.snapshots)
     store = CheckpointStore(workdir / "checkpoints", pool)
     saved = folder.checkpoint(store)
-    if kept and saved:
-        require_same_recipe(workdir, kept, recipe, "search")
     start = saved[0] if saved else Position("pretraining", 0)
+    if kept and saved:
+        ended = start == Position("search", settings.steps)
+        require_same_recipe(workdir, kept, recipe, "search", start, ended)
     phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}
     if start.step > phases[start.phase]:
         raise UserError(f"the checkpoint is at {start}, past the recipe's {phases[start.phase]}.")
@@ -103,8 +104,9 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     }
     if saved:
         restore(saved[1], model, history)
+        model.optimizer.learning_rate = settings.architecture_learning_rate  # may be another now
         del saved  # a copy of the weights
-    write_recipe(workdir, recipe, "search")
+    held = write_recipe(workdir, recipe, "search", start)
 
     with folder.request.deferred():
         for phase in list(phases)[list(phases).index(start.phase) :]:
@@ -119,6 +121,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         beta=tuple(map(tuple, model.beta.numpy().tolist())),
         provenance={
             "recipe": json.loads(recipe.to_json()),
+            "held": held,
             "dataset": {"name": source.name, "images": len(source.labels)},
             "versions": versions(),
         },

@@ -59,18 +59,28 @@ class Evaluation:
             "temperatures": _listed(self.temperatures),
         }
 
-    def save(self, path: str | os.PathLike[str], split: str) -> None:
+    def described(self, split: str, trained: tuple[int, int]) -> dict[str, Any]:
+        """What `save` writes.
+
+        Args:
+            split: what the images are, for example `"test"`.
+            trained: steps that the model has been trained for, and those of the whole training.
+        """
+        step, steps = trained
+        return {"split": split, "step": step, "steps": steps, **self.to_dict()}
+
+    def save(self, path: str | os.PathLike[str], split: str, trained: tuple[int, int]) -> None:
         """Writes the evaluation as JSON, all or nothing.
 
         Args:
             path: the file; an existing one is replaced.
-            split: what the images are, for example `"test"`; noted in the file.
+            split, trained: noted in the file, see `described`.
 
         Raises:
             UserError: if it cannot be written.
         """
         with atomic_write(path) as file:
-            file.write((json.dumps({"split": split, **self.to_dict()}, indent=1) + "\n").encode())
+            file.write((json.dumps(self.described(split, trained), indent=1) + "\n").encode())
 
 
 def _listed(values: tuple[float, ...] | None) -> list[float] | None:

@@ -57,12 +57,19 @@ class Run:
         data: its training, validation and test images.
         history: by epoch: `step`, `epoch`, `loss`, `block_k_loss`, `accuracy`, `val_*`,
             `step_seconds` (a training step's mean, without the process's first, which traces).
+        step: steps that the model has been trained for when it was made or loaded.
     """
 
     recipe: ml_collections.ConfigDict
     model: DecoupledModel
     data: data_lib.TrainingData
     history: dict[str, list]
+    step: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Of the whole training."""
+        return self.recipe.train.epochs * self.data.steps_per_epoch
 
 
 def run_training(
@@ -110,8 +117,9 @@ def run_training(
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
         if folder.kept and saved:
             require_same_decoupling(workdir, decoupling)
-            require_same_recipe(workdir, folder.kept, recipe, "train")
             start = saved[0].step
+            ended = start == steps
+            require_same_recipe(workdir, folder.kept, recipe, "train", saved[0], ended)
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
@@ -119,7 +127,7 @@ def run_training(
             restore(saved[1], run.model, run.history)
             del saved  # a copy of the weights
         decoupling.save(workdir / "decoupling.json")
-        write_recipe(workdir, recipe, "train")
+        write_recipe(workdir, recipe, "train", Position(PHASE, start))
         with folder.request.deferred():
             _fit(run, start, steps, folder, store, extra_callbacks)
         return _measure(run, folder, method, extra_callbacks)
@@ -138,7 +146,8 @@ def load_run(workdir: Path) -> Run:
     saved = CheckpointStore(workdir / "checkpoints").read()
     if saved is None:
         raise UserError(f"{workdir} holds no checkpoint; it has not trained yet.")
-    run = Run(recipe, _model(recipe, backbone, decoupling, "auto", data), data, {})
+    model = _model(recipe, backbone, decoupling, "auto", data)
+    run = Run(recipe, model, data, {}, saved[0].step)
     restore(saved[1], run.model, run.history)
     return run
 

@@ -13,18 +13,22 @@ if TYPE_CHECKING:  # importing it starts TensorFlow
 __all__ = ["evaluation_table"]
 
 
-def evaluation_table(evaluation: Evaluation, split: str = "") -> str:
+def evaluation_table(
+    evaluation: Evaluation, split: str = "", trained: tuple[int, int] | None = None
+) -> str:
     """Words an evaluation: one line for each classifier, then one for each ensemble.
 
     Args:
         evaluation: the errors; shown in per cent.
         split: what the images are, for example `"test"`.
+        trained: steps that the model has been trained for, and those of the whole training; said
+            if it has not ended.
 
     Returns:
         Lines without a newline at the end. No ensembles are shown for one block, and dashes
         stand for what was not calibrated.
     """
-    decoupling = evaluation.decoupling
+    decoupling, (step, steps) = evaluation.decoupling, trained or (0, 0)
     num_blocks = decoupling.num_blocks
     temperatures = evaluation.temperatures or (None,) * num_blocks
     nets = [*map(candidate_name, decoupling.auxiliary), "(head)"]
@@ -42,7 +46,8 @@ def evaluation_table(evaluation: Evaluation, split: str = "") -> str:
     lines = [
         f"{decoupling.backbone}: {decoupling.num_units} units, "
         f"{num_blocks} block{'s' * (num_blocks > 1)}; "
-        f"{evaluation.num_images:,} {split} images".replace("  ", " "),
+        f"{evaluation.num_images:,} {split} images".replace("  ", " ")
+        + (f"; not whole: step {step:,} of {steps:,}" if step < steps else ""),
         "",
         *aligned(("block", "units", "classifier", "error (%)", "temperature"), rows),
     ]

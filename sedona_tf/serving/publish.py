@@ -51,8 +51,9 @@ def publish(
     base_path = f"{served_from.rstrip('/')}/{output.name}"
     add_model(read_config(listed), output.name, base_path)
     run = load_run(workdir)
-    if not (workdir / "metrics.json").exists():
-        print("the training has not ended: exporting its newest checkpoint", flush=True)
+    if run.step < run.steps:
+        words = f"exporting step {run.step} of {run.steps}"
+        print(f"the training has not ended: {words}", flush=True)
     stored = _stored_images(run)
     signatures = _signatures(run, stored)
     with locked(output.parent):

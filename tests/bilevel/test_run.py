@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from train_runs import recorded
 
 from sedona_tf.bilevel import run
 from sedona_tf.bilevel.run import architecture_optimizer, run_search
 from sedona_tf.errors import UserError
 from sedona_tf.recipe import paper
+from sedona_tf.resolved_recipe import read_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +81,51 @@ def test_refuses_settings(field, value, message, tmp_path):
         run_search(config, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_what_is_changed_at_a_resume_holds_from_there_on(finished, tmp_path, monkeypatch):
+    """In the plan too; and what comes when its part is done is refused, with nothing written."""
+    workdir, rates = tmp_path / "run", []
+    shutil.copytree(finished[0], workdir)
+    config = read_recipe(workdir, "search")
+    config.deterministic = False  # could not be switched off for the tests that follow
+    before = (workdir / "recipe.json").read_bytes()
+    for field, value in (
+        ("search.pretraining_steps", 40_000),
+        ("search.learning_rate", 0.9),  # no step is left
+        ("search.architecture_learning_rate", 0.3),
+    ):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict({field: value})
+        with pytest.raises(UserError, match=f"{field} comes too late"):
+            run_search(changed, workdir, resume=True)
+    assert (workdir / "recipe.json").read_bytes() == before
+
+    def run_phase(start, recipe, data, model, *_):
+        rates.append((start, float(model.optimizer.learning_rate)))
+
+    monkeypatch.setattr(run, "_run_phase", run_phase)
+    changed.search.steps = 9
+    plan = run_search(changed, workdir, resume=True)
+    assert rates == [(("search", 6), pytest.approx(0.3))]
+    first, then = plan.provenance["held"]
+    assert (first["phase"], first["step"], then["phase"], then["step"]) == (
+        *("pretraining", 0),
+        *("search", 6),
+    )
+    assert {
+        name: (value, then["settings"][name])
+        for name, value in first["settings"].items()
+        if value != then["settings"][name]
+    } == {
+        "search.steps": (6, 9),
+        "search.architecture_learning_rate": (0.01, 0.3),
+    }
+
+
+def test_tensorboard_shows_the_rate_of_the_weights_in_both_phases(finished):
+    """From 0.1 by a cosine to 0.001; Adam's, of alpha and beta, is constant."""
+    for phase, steps in (("pretraining", 8), ("search", 6)):
+        ((step, rate),) = recorded(finished[0] / "logs" / phase)["batch_learning_rate"]
+        done = (1 + np.cos(np.pi * (steps - 1) / steps)) / 2
+        assert step == steps and rate == pytest.approx(0.001 + 0.099 * done, rel=1e-4)

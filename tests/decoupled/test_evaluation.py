@@ -22,9 +22,11 @@ FOUND = Evaluation(
 def test_the_file_says_it_plainly(calibrated, tmp_path):
     more = {"calibrated_ensembles": (0.1, 0.09), "temperatures": (1.5, 2.0, 0.5)}
     found = Evaluation(**{**vars(FOUND), **(more if calibrated else {})})
-    found.save(tmp_path / "evaluation.json", "test")
+    found.save(tmp_path / "evaluation.json", "test", (30, 40))
     assert json.loads((tmp_path / "evaluation.json").read_text()) == {
         "split": "test",
+        "step": 30,
+        "steps": 40,
         "backbone": "toy",
         "num_units": 4,
         "cut_after": [1, 3],

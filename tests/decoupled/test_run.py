@@ -311,5 +311,16 @@ def test_a_lower_learning_rate_and_more_epochs_may_come_with_resume(finished, tm
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     longer = recipe(train__epochs=3, train__learning_rate=0.05)
-    run_training(longer, workdir, method="dgl", num_blocks=2, resume=True)
-    assert load_run(workdir).history["epoch"] == [1, 2, 3]
+    again = {"method": "dgl", "num_blocks": 2, "resume": True}
+    with pytest.raises(UserError, match="train.learning_rate comes too late"):
+        run_training(recipe(train__learning_rate=0.05), workdir, **again)
+    with pytest.raises(Interrupted):
+        run_training(longer, workdir, **again, extra_callbacks=[Keep(stop=2)])
+    stopped = load_run(workdir)  # a metrics.json of the shorter run is there
+    assert (stopped.step, stopped.steps) == (13, 15)
+    run_training(longer, workdir, **again)
+    whole = load_run(workdir)
+    assert whole.history["epoch"] == [1, 2, 3] and whole.step == whole.steps == 15
+    held = json.loads((workdir / "recipe.json").read_text())["held"]
+    rates = [(each["step"], each["settings"]["train.learning_rate"]) for each in held]
+    assert rates == [(0, 0.1), (10, 0.05)]

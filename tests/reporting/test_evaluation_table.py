@@ -46,6 +46,11 @@ def test_without_temperatures_and_with_one_block():
     lines = evaluation_table(plain).splitlines()
     assert lines[0] == "toy: 8 units, 3 blocks; 10,000 images"
     assert [line.split()[-1] for line in (*lines[4:7], *lines[10:])] == ["-"] * 5
+    (stopped, *_), (whole, *_) = (
+        evaluation_table(plain, "test", (step, 4_000)).splitlines() for step in (3_000, 4_000)
+    )
+    assert whole == "toy: 8 units, 3 blocks; 10,000 test images"
+    assert stopped == f"{whole}; not whole: step 3,000 of 4,000"
     one = Evaluation(Decoupling("toy", 8, (), ()), 1, (), 1.0, (), (), (2.0,))
     assert evaluation_table(one, "test").splitlines() == [
         "toy: 8 units, 1 block; 1 test images",
@@ -58,9 +63,11 @@ def test_without_temperatures_and_with_one_block():
 
 def test_file(tmp_path):
     path = tmp_path / "evaluation.json"
-    EVALUATION.save(path, "test")
+    EVALUATION.save(path, "test", (7, 7))
     assert json.loads(path.read_text()) == {
         "split": "test",
+        "step": 7,
+        "steps": 7,
         "backbone": "toy",
         "num_units": 8,
         "cut_after": [3, 4],
@@ -75,4 +82,4 @@ def test_file(tmp_path):
         "temperatures": [1.5, 0.25, 12.0],
     }
     with pytest.raises(UserError, match="cannot write"):
-        EVALUATION.save(tmp_path / "none" / "evaluation.json", "test")
+        EVALUATION.save(tmp_path / "none" / "evaluation.json", "test", (7, 7))
