@@ -222,6 +222,12 @@ def metrics_content() -> dict[str, Any]:
     return {
         "method": "sedona",
         "num_blocks": 3,
+        "data": {
+            "name": "noise",
+            "limit": 0,
+            "training_images": 50_000,
+            "input_shape": [8, 8, 1],
+        },
         "backbone": {"name": "toy", "width": 4},
         "units": [[name, list(shape)] for name, shape in PLAN.units],
         "seed": 0,

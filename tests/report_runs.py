@@ -72,6 +72,12 @@ def a_training(num_blocks: int = 4, num_units: int = 8, **changes) -> dict:
     metrics = {
         "method": "sedona",
         "num_blocks": num_blocks,
+        "data": {
+            "name": "noise",
+            "limit": 0,
+            "training_images": 50_000,
+            "input_shape": [8, 8, 1],
+        },
         "backbone": {"name": decoupling.backbone, "width": 4},
         "units": [[name, list(shape)] for name, shape in plan.units],
         "seed": 0,

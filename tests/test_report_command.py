@@ -39,7 +39,7 @@ def test_search_and_trainings_on_one_page(folders):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"wrote {search / 'report.html'}\n"
     read = Read((search / "report.html").read_text())
-    assert len(read.tables["Trainings compared"]) == 3
+    assert len(read.tables["Trainings compared"]) == 4  # headings, the task, two trainings
     assert "Decouplings" in read.tables
 
 

@@ -65,7 +65,7 @@ class TrainingData:
         if not 0 <= seed < 2**31:
             raise UserError(f"seed must be in [0, 2**31). Received: {seed}.")
         self.train_indices, self.validation_indices = bilevel_split(source.labels, fraction, seed)
-        self._name = source.name
+        self.name = source.name
         self._require("batch_size", batch_size, self.train_indices)
         self.normalization = Normalization.fit(source.images, self.train_indices)
         self.num_classes = source.num_classes
@@ -83,8 +83,7 @@ class TrainingData:
             raise UserError(f"{name} must be positive. Received: {size}.")
         if size > len(part):
             raise UserError(
-                f"{name} {size} is more than the {len(part)} examples of its part of "
-                f"'{self._name}'."
+                f"{name} {size} is more than the {len(part)} examples of its part of '{self.name}'."
             )
 
     @property
@@ -123,7 +122,7 @@ class TrainingData:
             UserError: if there is none.
         """
         if self._read_test is None:
-            raise UserError(f"'{self._name}' has no test split here.")
+            raise UserError(f"'{self.name}' has no test split here.")
         source = self._read_test()
         return self._once(tf.constant(source.images), tf.constant(source.labels), batch_size)
 

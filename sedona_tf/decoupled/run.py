@@ -263,6 +263,12 @@ def _measure(
     metrics = {
         "method": method,
         "num_blocks": model.decoupling.num_blocks,
+        "data": {
+            "name": data.name,
+            "limit": recipe.data.limit,
+            "training_images": len(data.train_indices),
+            "input_shape": list(data.input_shape),
+        },
         "backbone": recipe.backbone.to_dict(),
         "units": Plan.fingerprint(model.backbone),
         "seed": recipe.seed,

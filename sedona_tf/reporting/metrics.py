@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from sedona_tf.errors import UserError
@@ -17,7 +17,7 @@ __all__ = ["FIELDS", "KIND", "Metrics", "load_metrics", "save_metrics"]
 
 KIND = "metrics"
 FIELDS = {
-    *("method", "num_blocks", "backbone", "units", "seed", "epochs", "schedule", "devices"),
+    *("method", "num_blocks", "data", "backbone", "units", "seed", "epochs", "schedule", "devices"),
     *("images_per_second", "validation_error", "test", "machine", "tensorflow", "date"),
 }
 """Of the file's content."""
@@ -31,6 +31,10 @@ class Metrics:
     Attributes:
         method: `"sedona"`, `"backprop"`, `"dgl"` or `"predsim"`.
         decoupling: of the model.
+        data: name of the data set.
+        limit: of the recipe, on its training split; 0 for all of it.
+        training_images: trained on, without those held out.
+        input_shape: `(height, width, channels)`.
         units: `(L,)` name and output shape of every unit.
         exits: `(K-1,)`, errors of the auxiliary nets on the test images, from the input up.
         head: of the head.
@@ -48,6 +52,10 @@ class Metrics:
 
     method: str
     decoupling: Decoupling
+    data: str
+    limit: int
+    training_images: int
+    input_shape: tuple[int, ...]
     units: Units
     exits: tuple[float, ...]
     head: float
@@ -69,6 +77,12 @@ class Metrics:
     def num_blocks(self) -> int:
         """K."""
         return self.decoupling.num_blocks
+
+    @property
+    def task(self) -> tuple[Hashable, ...]:
+        """What two trainings must share for their errors to be compared."""
+        data = (self.data, self.limit, self.training_images, self.input_shape, self.num_images)
+        return *data, self.epochs, self.decoupling.backbone, self.units
 
 
 def save_metrics(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
@@ -105,7 +119,7 @@ def load_metrics(path: str | os.PathLike[str]) -> Metrics:
 
 
 def _read(data: Mapping[str, Any]) -> Metrics:
-    test = _object("test", data["test"])
+    test, images = _object("test", data["test"]), _object("data", data["data"])
     errors = _object("test.errors", test["errors"])
     decoupling = Decoupling(
         test["backbone"], test["num_units"], test["cut_after"], test["auxiliary"]
@@ -120,6 +134,10 @@ def _read(data: Mapping[str, Any]) -> Metrics:
     speed, validation = data["images_per_second"], data["validation_error"]
     return Metrics(
         decoupling=decoupling,
+        data=_text("data.name", images["name"]),
+        limit=_count("data.limit", images["limit"]),
+        training_images=_count("data.training_images", images["training_images"]),
+        input_shape=tuple(_count("data.input_shape", size) for size in images["input_shape"]),
         units=units,
         exits=_numbers("exits", errors["exits"], blocks - 1, 1),
         head=_number("head", errors["head"], 1),

@@ -8,7 +8,7 @@ from sedona_tf.reporting.curves import HEAD, block_colours
 from sedona_tf.reporting.formats import percent, thousands
 from sedona_tf.reporting.run_folder import Search, Training
 from sedona_tf.reporting.search_part import search_part
-from sedona_tf.reporting.training_part import training_part
+from sedona_tf.reporting.training_part import comparison_part, training_part
 
 __all__ = ["render_page"]
 
@@ -49,6 +49,7 @@ def render_page(search: Search | None, trainings: Sequence[Training]) -> str:
             eyebrow="SEDONA search" if part else "Training in blocks",
             search=part,
             trainings=shown,
+            comparison=comparison_part(shown),
             block_css=_block_css({1} | trained | drawn),
             sources=", ".join(folders),
         )

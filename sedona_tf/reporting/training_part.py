@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from sedona_tf.plans.fields import candidate_name
 from sedona_tf.reporting import charts
 from sedona_tf.reporting.curves import checked_curves
-from sedona_tf.reporting.formats import percent, thousands
+from sedona_tf.reporting.formats import percent, thousands, times
 from sedona_tf.reporting.network_part import network_part
 from sedona_tf.reporting.run_folder import Training
 
-__all__ = ["training_part"]
+__all__ = ["comparison_part", "training_part"]
 
 
 def training_part(training: Training, identifier: str) -> dict[str, Any]:
@@ -35,6 +36,8 @@ def training_part(training: Training, identifier: str) -> dict[str, Any]:
         error = charts.error_chart(f"{identifier}-error", metrics.num_blocks, curves)
     facts = [
         ("Method", metrics.method),
+        ("Data set", metrics.data),
+        ("Training images", _images(training)),
         ("Epochs", metrics.epochs),
         ("Seed", metrics.seed),
         ("Schedule", metrics.schedule),
@@ -63,6 +66,11 @@ def training_part(training: Training, identifier: str) -> dict[str, Any]:
         "id": identifier,
         "title": f"{decoupling.backbone}: {heading}",
         "heading": heading,
+        "task": (
+            f"{decoupling.backbone} (last unit {times(shapes[-1])}) on {metrics.data} "
+            f"({times(metrics.input_shape)}), {_images(training)} training images, "
+            f"{metrics.epochs} epoch{'s' * (metrics.epochs != 1)}"
+        ),
         "folder": training.folder,
         "metrics": metrics,
         "facts": facts,
@@ -79,6 +87,27 @@ def training_part(training: Training, identifier: str) -> dict[str, Any]:
         "classifiers": _classifier_rows(training),
         "ensembles": _ensemble_rows(training),
     }
+
+
+def comparison_part(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trainings beside one another, a group for each data, length and network.
+
+    Args:
+        parts: what `training_part` made.
+
+    Returns:
+        `words` and `trainings` of every group, in the order of their first trainings.
+    """
+    groups: dict[Hashable, list[dict[str, Any]]] = {}
+    for part in parts:
+        groups.setdefault(part["metrics"].task, []).append(part)
+    return [{"words": each[0]["task"], "trainings": each} for each in groups.values()]
+
+
+def _images(training: Training) -> str:
+    metrics = training.metrics
+    limited = f" (limit {thousands(metrics.limit)})" if metrics.limit else ""
+    return f"{thousands(metrics.training_images)}{limited}"
 
 
 def _classifier_rows(training: Training) -> list[dict[str, Any]]:

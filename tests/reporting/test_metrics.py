@@ -27,15 +27,18 @@ def test_reads_what_training_writes(trained):
     assert list(metrics.exits) == stored["test"]["errors"]["exits"]
     assert list(metrics.calibrated) == stored["test"]["errors"]["calibrated_ensembles"]
     assert metrics.units[0] == ("unit_1", (8, 8, 4)) and len(metrics.units) == 8
+    assert (metrics.data, metrics.limit, metrics.epochs) == ("digits", 600, 3)
+    assert (metrics.training_images, metrics.input_shape) == (540, (8, 8, 1))
     assert metrics.images_per_second == stored["images_per_second"]
 
 
 def test_what_the_benchmarks_keep_makes_sense(tmp_path):
-    """Without what they add; and those of before `metrics.json` named the units."""
+    """Without what they add, and those of before the units; the data are named since later."""
     results = map(Path.read_text, sorted(ROOT.glob("benchmarks/results/*/*_seed*.json")))
     kept = [result for result in map(json.loads, results) if "units" in result]
     assert kept
     for result in kept:
+        result = {"data": a_training(2)["data"]} | result
         content = {name: result[name] for name in FIELDS}
         metrics = load_metrics(written(tmp_path / "metrics.json", content))
         assert [[name, list(shape)] for name, shape in metrics.units] == result["units"]
@@ -62,6 +65,9 @@ def test_refuses_what_has_no_checksum(tmp_path):
         (("num_blocks",), 3, "num_blocks must be 4"),
         (("units",), [["a", [1]]], "units must be 8"),
         (("units",), [["a", "b"]], "units must"),
+        (("data",), "digits", "data must be an object"),
+        (("data", "name"), 3, "data.name must be text"),
+        (("data", "input_shape"), [8, "8", 1], "data.input_shape must be a whole number"),
         (("epochs",), 1.5, "epochs must be a whole number"),
         (("machine",), "a\nb", "machine must be text of one line"),
         (("devices",), [7], "devices must be text"),

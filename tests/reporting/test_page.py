@@ -152,11 +152,32 @@ def test_tables_have_the_trainings_numbers(both):
         [f"{100 * plain:.2f}", f"{100 * scaled:.2f}"]
         for plain, scaled in zip(errors["ensembles"], errors["calibrated_ensembles"], strict=True)
     ]
-    sedona, backprop = tables["Trainings compared"][1:]
+    (task,), sedona, backprop = tables["Trainings compared"][1:]
+    assert task == ("toy (last unit 7×7×2048) on noise (8×8×1), 50,000 training images, 3 epochs")
     last = f"{100 * errors['calibrated_ensembles'][-1]:.2f}"
     where = ["10.05", "2,258", "x86_64, 2 cores", "2026-11-24"]
     assert sedona[1:] == ["sedona", "3", "0", "12.34", last, *where]
     assert backprop[1:] == ["backprop", "1", "0", "12.34", "–", *where]
+
+
+def test_only_what_can_be_compared_stands_together(tmp_path):
+    """Another data set, limit, length or network is another group; K, method and seed are not."""
+    data = a_training(2)["data"]
+    trainings = {
+        "a": a_training(2),
+        "digits": a_training(2, data=data | {"name": "digits"}),
+        "short": a_training(2, epochs=1),
+        "few": a_training(2, data=data | {"limit": 500, "training_images": 450}),
+        "deep": a_training(2, num_units=9),
+        "b": a_training(3, method="dgl", seed=4),
+    }
+    folders = [training_folder(tmp_path / name, each) for name, each in trainings.items()]
+    page = render_page(None, [read_training(folder) for folder in folders])
+    rows = Read(page).tables["Trainings compared"][1:]
+    names = [row[0].rpartition("/")[2] if len(row) > 1 else None for row in rows]
+    assert names == [None, "a", "b", None, "digits", None, "short", None, "few", None, "deep"]
+    assert "450 (limit 500) training images, 3 epochs" in rows[7][0]
+    assert "1 epoch" in rows[5][0] and "digits" in rows[3][0]
 
 
 def test_what_files_say_is_escaped(tmp_path):
@@ -170,6 +191,7 @@ def test_what_files_say_is_escaped(tmp_path):
         provenance={"dataset": {"name": HOSTILE}, "versions": {"keras": HOSTILE}},
     )
     metrics = a_training(2) | {name: HOSTILE for name in ("method", "machine", "date", "schedule")}
+    metrics["data"]["name"] = HOSTILE
     metrics["test"]["auxiliary"] = [candidates[0]]
     search = search_folder(tmp_path / "a<b>&\"'", plan)
     page = page_of(search, training_folder(tmp_path / "<i>", metrics))
