@@ -26,7 +26,7 @@ setup(
         "sedona_tf": ["py.typed", "reporting/templates/*"],
         **{name: ["*.json", "*.png"] for name in SHIPPED},
     },
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     install_requires=[
         "absl-py>=2.1",
         "importlib_resources>=6",  # tensorflow-datasets needs it and does not ask for it

@@ -56,7 +56,7 @@ class Tripwire:
             sync(handle)
 
         def opened(path: Any, mode: str = "r", *others, **options) -> Any:
-            if not re.fullmatch(r"[wa]b\+?|[wa]\+b", mode) or self._words(path) is None:
+            if not re.fullmatch(r"[wax]b\+?|[wax]\+b", mode) or self._words(path) is None:
                 return plain(path, mode, *others, **options)
             raw = _File(path, mode, self)
             return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)

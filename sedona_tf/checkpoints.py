@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -28,16 +29,22 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.phase} step {self.step}"
 
+    @property
+    def file(self) -> str:
+        """The name of its checkpoint."""
+        return f"{self.phase}-{self.step:08d}.npz"
+
 
 class CheckpointStore:
     """Two checkpoints in a folder, and the snapshots that either refers to.
 
     A checkpoint is complete if its file and all its snapshots are. A new one is written beside
-    the two before the older goes, so that there are two complete ones at any time.
+    the two before the older goes, so that there are two complete ones at any time. A file without
+    exactly a checkpoint's name, or with the name of another position, is neither used nor deleted.
 
     Args:
         folder: where the checkpoints lie; made if need be.
-        pool: a search's snapshots; `write` deletes those that neither checkpoint refers to.
+        pool: a search's snapshots; those that a checkpoint refers to are protected.
 
     Attributes:
         newest: where the newest complete checkpoint stands, once one was written or read.
@@ -49,6 +56,7 @@ class CheckpointStore:
         self.pool = pool
         self.newest: Position | None = None
         self._complete: dict[Path, list[str]] = {}  # oldest first; the snapshots of each
+        self._foreign: set[Path] = set()
 
     def write(self, position: Position, arrays: Arrays) -> None:
         """Writes a checkpoint, then deletes the last but one and snapshots no longer needed.
@@ -56,24 +64,26 @@ class CheckpointStore:
         Raises:
             UserError: if it cannot be written; all others are then as they were.
         """
-        path = self.folder / f"{position.phase}-{position.step:08d}.npz"
+        path = self.folder / position.file
         files = list(self.pool.files) if self.pool else []
         head = json.dumps({**position._asdict(), "files": files}).encode()
         write_arrays(path, {"position": np.frombuffer(head, np.uint8), **arrays})
+        self._foreign.discard(path)
         self._complete.pop(path, None)
         self._complete[path] = files
         self.newest = position
         self._complete = dict(list(self._complete.items())[-2:])
         for other in self._paths():
-            if other not in self._complete:
+            if other not in self._complete and other not in self._foreign:
                 other.unlink(missing_ok=True)
+        self._protect()
         if self.pool:
-            self.pool.collect(name for files in self._complete.values() for name in files)
+            self.pool.collect()
 
     def read(self) -> tuple[Position, Arrays] | None:
         """Reads the newest complete checkpoint and returns the pool to its list of snapshots.
 
-        Says so in one line if a newer one is damaged.
+        Says so in one line if a newer one is damaged or is not what its name says.
 
         Returns:
             Where the search stood and what `capture` gave; None if there is no checkpoint.
@@ -89,6 +99,9 @@ class CheckpointStore:
                 arrays = read_arrays(path)
                 head = json.loads(arrays.pop("position").tobytes())
                 position, files = Position(head["phase"], head["step"]), head["files"]
+                if path.name != position.file:
+                    self._foreign.add(path)
+                    raise UserError(f"{path} holds {position}, not what its name says.")
                 if self.pool:
                     self.pool.check(files)
             except UserError as error:
@@ -105,12 +118,22 @@ class CheckpointStore:
         if found is not None:
             if problems:
                 print(f"{' '.join(problems)} Going on from {found[0]}.", file=sys.stderr)
-            self._complete = dict(reversed(complete.items()))
+            self._complete = dict(reversed(list(complete.items())[:2]))
             self.newest = found[0]
+            self._protect()
             if self.pool:
                 self.pool.files[:] = next(iter(complete.values()))
         return found
 
+    def _protect(self) -> None:
+        if self.pool:
+            self.pool.protect(name for files in self._complete.values() for name in files)
+
     def _paths(self) -> list[Path]:
-        """The checkpoints, oldest first: pretraining comes before search by name too."""
-        return sorted(self.folder.glob("*.npz"))
+        """The files with a checkpoint's name, oldest first."""
+        found = {
+            path: (match[1], int(match[2]))  # pretraining comes before search by name too
+            for path in self.folder.iterdir()
+            if (match := re.fullmatch(r"([a-z]+)-([0-9]{8,})\.npz", path.name))
+        }
+        return sorted(found, key=found.__getitem__)

@@ -25,6 +25,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.errors import UserError
+from sedona_tf.path_flag import define_path
 from sedona_tf.plans.costs import Costs
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
@@ -43,13 +44,13 @@ def define_flags() -> None:
     flags.DEFINE_boolean(
         "json", False, "print JSON instead of a table: an object, or a list for several K."
     )
-    flags.DEFINE_string("costs", None, "file that python -m sedona_tf.profile wrote.")
+    define_path("costs", None, "file that python -m sedona_tf.profile wrote.")
     flags.DEFINE_float("balance", 0.0, "from 0, the score alone, to 1, the speed alone.", 0.0, 1.0)
     flags.DEFINE_float(
         "max_slowdown", None, "times the least possible that the slowest block may take.", 1.0
     )
     flags.DEFINE_float("max_memory", None, "MiB that no block may exceed.", 0.0)
-    flags.DEFINE_string("output", None, "file of the decoupling to write; for one K.")
+    define_path("output", None, "file of the decoupling to write; for one K.")
 
 
 def main() -> None:
@@ -109,7 +110,7 @@ def _describe(plan: Plan, decoupling: Decoupling, costs: Costs | None) -> dict[s
 
 
 def command() -> None:
-    """The command `sedona-decode`."""
+    """The command `python -m sedona_tf.decode`."""
     define_flags()
     command_line.run(main, __doc__)
 

@@ -20,13 +20,14 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.path_flag import define_path
 
 __all__ = ["command", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    flags.DEFINE_string("workdir", None, "folder of a finished training run.", required=True)
+    define_path("workdir", None, "folder of a finished training run.", required=True)
     flags.DEFINE_enum("split", "test", ["test", "validation"], "images to count errors on.")
     flags.DEFINE_boolean("json", False, "print JSON, as it is written, instead of tables.")
 
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def command() -> None:
-    """The command `sedona-evaluate`."""
+    """The command `python -m sedona_tf.evaluate`."""
     define_flags()
     command_line.run(main, __doc__)
 

@@ -19,14 +19,15 @@ from absl import flags, logging
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.path_flag import define_path
 
 __all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    flags.DEFINE_string("workdir", None, "folder of a finished training run.", required=True)
-    flags.DEFINE_string("output", None, "folder of the model, models/NAME.", required=True)
+    define_path("workdir", None, "folder of a finished training run.", required=True)
+    define_path("output", None, "folder of the model, models/NAME.", required=True)
     flags.DEFINE_integer(
         "version",
         None,

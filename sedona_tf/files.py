@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
+import io
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -24,7 +27,11 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-    """Opens a temporary file beside `path` that takes its name once it is written and synced.
+    """Opens a temporary file that takes the place of `path` once it is written and synced.
+
+    A link is followed: the temporary file lies beside its target, and the link stays. A new file's
+    mode follows the umask, and an old one's stays. What is no regular file, such as a device, a
+    pipe or the program's own output, is never replaced: all is written to it when the block ends.
 
     Args:
         path: the file to write; an existing one stays as it is until the new one is complete.
@@ -35,13 +42,21 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     Raises:
         UserError: if the operating system refuses (full disk, read-only folder).
     """
-    path = Path(path)
-    with _whole(path, _temporary_file, lambda file: file.unlink(missing_ok=True)) as temporary:
-        with open(temporary, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+    with _refusal_as_error(path):
+        target = _regular_file(path)
+        if target is None:
+            buffer = io.BytesIO()
+            yield buffer
+            with _open_in_place(path) as file:
+                file.write(buffer.getbuffer())
+            return
+        with _whole(target, lambda left: left.unlink(missing_ok=True)) as temporary:
+            with open(temporary, "x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
 
 
 @contextlib.contextmanager
@@ -58,47 +73,71 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         UserError: if the operating system refuses.
     """
     remove = functools.partial(shutil.rmtree, ignore_errors=True)
-    with _whole(path, tempfile.mkdtemp, remove) as temporary:
-        os.chmod(temporary, 0o755)
+    with _refusal_as_error(path), _whole(path, remove) as temporary:
+        temporary.mkdir()
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _sync(written)
 
 
 @contextlib.contextmanager
-def _whole(path: Path, make: Callable[..., str], remove: Callable[[Path], None]) -> Iterator[Path]:
-    """Makes something temporary beside `path` that takes its name after the `with` block.
+def _refusal_as_error(path: str | os.PathLike) -> Iterator[None]:
+    """Words the operating system's refusals as `UserError`, those inside the block included."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def _whole(path: Path, remove: Callable[[Path], None]) -> Iterator[Path]:
+    """A name beside `path`; what the `with` block makes under it takes the name `path` afterwards.
 
     Args:
         path: the name to take.
-        make: as `tempfile.mkdtemp`.
         remove: deletes what was made, if it did not come to take the name.
-
-    Raises:
-        UserError: if the operating system refuses, the block's doings included.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        temporary = Path(make(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent))
         yield temporary
         os.replace(temporary, path)
-        temporary = None
-        _sync(path.parent)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            remove(temporary)
+    except BaseException:
+        remove(temporary)
+        raise
+    _sync(path.parent)
 
 
-def _temporary_file(**options) -> str:
-    handle, name = tempfile.mkstemp(**options)
-    os.close(handle)
-    return name
+def _regular_file(path: str | os.PathLike) -> Path | None:
+    """The regular file that a path leads to, or would make; None if it leads to anything else."""
+    target = Path(os.path.realpath(path))
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return target
+    # A link such as /dev/fd/3 can lead to a file that its target does not name.
+    named = target.exists() and os.path.samestat(found, target.stat())
+    return target if named and stat.S_ISREG(found.st_mode) and _own_output(found) is None else None
+
+
+def _open_in_place(path: str | os.PathLike) -> IO[bytes]:
+    handle = _own_output(os.stat(path))
+    # A file opened anew would begin at its start, over what was printed.
+    return open(path, "wb") if handle is None else os.fdopen(os.dup(handle), "wb")
+
+
+def _own_output(found: os.stat_result) -> int | None:
+    """The handle of the standard output or error, if that is the file found."""
+    for handle in (1, 2):
+        with contextlib.suppress(OSError):  # it is closed
+            if os.path.samestat(found, os.fstat(handle)):
+                return handle
+    return None
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or a folder's list of names, is on disk."""
+    """Waits until a file, or a folder's list of names, is on disk; Windows cannot."""
+    if sys.platform == "win32":
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -128,7 +167,9 @@ def remove_partial(folder: Path) -> None:
     """
     try:
         for path in folder.glob(f".*{PARTIAL}"):
-            if path.is_dir():
+            if not re.fullmatch(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL)}", path.name):
+                continue  # another program's
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
@@ -182,6 +223,10 @@ def locked(folder: str | os.PathLike) -> Iterator[Lock]:
     Raises:
         UserError: if another process has locked it, or it cannot be made or locked.
     """
+    try:
+        import fcntl  # not at module level: plans are read where there is none
+    except ImportError:
+        raise UserError("this system cannot lock folders; runs need Linux or macOS.") from None
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

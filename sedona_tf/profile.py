@@ -23,6 +23,7 @@ from absl import flags
 from sedona_tf import command_line
 from sedona_tf.decode import numbers_of_blocks
 from sedona_tf.kernels import choose_kernels, count_cpus, share_of_cores
+from sedona_tf.path_flag import define_path
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file
 
@@ -44,8 +45,8 @@ def define_flags() -> None:
         "bandwidth", None, "of the link between devices, GB/s; unlimited if not given.", 1e-9
     )
     flags.DEFINE_float("latency", 0.0, "of the link, milliseconds.", 0.0)
-    flags.DEFINE_string("workdir", None, "folder of the results; runs/RECIPE_profile by default.")
-    flags.DEFINE_string(
+    define_path("workdir", None, "folder of the results; runs/RECIPE_profile by default.")
+    define_path(
         "cache", "runs/part_costs.json", "file of what was measured before, by device and shape."
     )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -21,10 +25,23 @@ class _ByName(flags.ArgumentParser):
         self._parser = parser
 
     def parse(self, argument: str) -> Any:
-        return self._parser.parse(recipe_file(argument))
+        path = recipe_file(argument)
+        with _imports_from(os.path.dirname(os.path.realpath(path.partition(":")[0]))):
+            return self._parser.parse(path)
 
     def flag_type(self) -> str:
         return self._parser.flag_type()
+
+
+@contextlib.contextmanager
+def _imports_from(folder: str) -> Iterator[None]:
+    """Looks for imports in a folder first, as Python does for a script."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
 
 
 def define_recipe() -> None:

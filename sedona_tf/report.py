@@ -20,15 +20,16 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.files import atomic_write
+from sedona_tf.path_flag import define_path, define_paths
 
 __all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
-    flags.DEFINE_string("workdir", None, "folder of a finished search or training.", required=True)
-    flags.DEFINE_list("training", [], "folders of finished trainings to add, by commas.")
-    flags.DEFINE_string("output", None, "the page's file; report.html in --workdir if not given.")
+    define_path("workdir", None, "folder of a finished search or training.", required=True)
+    define_paths("training", "folders of finished trainings to add, by commas.")
+    define_path("output", None, "the page's file; report.html in --workdir if not given.")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import tensorflow as tf
 from sedona_tf.arrays import Arrays
 from sedona_tf.callbacks import Checkpoint, FolderGuard, NanGuard, Progress
 from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.errors import UserError
 from sedona_tf.files import Lock, locked, remove_partial
 from sedona_tf.interruption import StopRequest
 from sedona_tf.resolved_recipe import kept_recipe, require_run
@@ -24,6 +26,13 @@ if TYPE_CHECKING:
     from sedona_tf.decoupled.model import DecoupledModel
 
 __all__ = ["RunFolder", "open_folder"]
+
+RESULTS = {
+    "search": ("plan.json", "history.json", "report.png"),
+    "train": ("decoupling.json", "history.json", "metrics.json", "curves.png"),
+    "tune": ("decoupling.json", "tuner"),
+}
+"""Purpose of a run to what it writes and a new one would write over, see `open_folder`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +126,8 @@ def open_folder(path: Path, purpose: str, resume: bool) -> Iterator[RunFolder]:
     Args:
         path: of the folder; made if need be.
         purpose: `"search"`, `"train"` or `"tune"`.
-        resume: go on with the folder's run rather than refuse a folder that holds one.
+        resume: go on with the folder's run rather than refuse a folder that holds one, or a file
+            that a new run would write over.
 
     Raises:
         UserError: if the folder does not hold what it must, is in use, or cannot be written.
@@ -126,4 +136,10 @@ def open_folder(path: Path, purpose: str, resume: bool) -> Iterator[RunFolder]:
     if resume:
         require_run(path, purpose)  # a folder without one is not to be made or locked
     with StopRequest() as request, locked(path) as lock:
-        yield RunFolder(path, kept_recipe(path, purpose, resume), request, lock)
+        kept = kept_recipe(path, purpose, resume)
+        taken = [name for name in RESULTS[purpose] if os.path.lexists(path / name)]
+        if not kept and taken:
+            raise UserError(
+                f"{path} holds a {taken[0]} of no run; move it or take another --workdir."
+            )
+        yield RunFolder(path, kept, request, lock)

@@ -18,6 +18,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.path_flag import define_path
 from sedona_tf.recipe_flag import define_recipe
 
 __all__ = ["define_flags", "main"]
@@ -26,7 +27,7 @@ __all__ = ["define_flags", "main"]
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
     define_recipe()
-    flags.DEFINE_string("workdir", None, "folder of the run; runs/NAME OF THE RECIPE if not given.")
+    define_path("workdir", None, "folder of the run; runs/NAME OF THE RECIPE if not given.")
     flags.DEFINE_bool("resume", False, "go on from the folder's checkpoint.")
 
 

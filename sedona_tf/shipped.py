@@ -62,6 +62,7 @@ def _files(folder: str, suffix: str) -> dict[str, Path]:
 
 
 def _find(kind: str, text: str, known: dict[str, Path], suffix: str) -> str:
+    text = os.path.expanduser(text)  # a shell leaves it in --plan=~/plan.json
     if os.path.isfile(text):
         return text
     if text in known:

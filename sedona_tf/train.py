@@ -22,6 +22,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels, count_cpus
+from sedona_tf.path_flag import define_path
 from sedona_tf.plans import METHODS
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file, plan_names
@@ -39,9 +40,7 @@ def define_flags() -> None:
         f"file of a plan or a decoupling, or one of {', '.join(plan_names())}.",
     )
     flags.DEFINE_integer("blocks", 4, "number of blocks K; backprop has one.", lower_bound=1)
-    flags.DEFINE_string(
-        "workdir", None, "folder of the run; runs/RECIPE_METHOD_kBLOCKS by default."
-    )
+    define_path("workdir", None, "folder of the run; runs/RECIPE_METHOD_kBLOCKS by default.")
     flags.DEFINE_bool("resume", False, "go on from the folder's checkpoint.")
     flags.DEFINE_string(
         "devices", "auto", "names separated by commas, such as CPU:0,CPU:1; auto: all there are."

@@ -20,6 +20,7 @@ from absl import flags, logging
 
 from sedona_tf import command_line
 from sedona_tf.kernels import choose_kernels
+from sedona_tf.path_flag import define_path
 from sedona_tf.recipe_flag import define_recipe
 
 __all__ = ["define_flags", "main"]
@@ -48,7 +49,7 @@ def define_flags() -> None:
         "start no trial once they have taken so long in all; 0: no limit.",
         lower_bound=0.0,
     )
-    flags.DEFINE_string("workdir", None, "folder of the run; runs/RECIPE_tune_kBLOCKS by default.")
+    define_path("workdir", None, "folder of the run; runs/RECIPE_tune_kBLOCKS by default.")
     flags.DEFINE_bool("resume", False, "go on with the folder's trials.")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -43,9 +46,104 @@ def test_folder_takes_the_name_only_when_complete(tmp_path):
     with pytest.raises(UserError, match="cannot write"), atomic_folder(path):
         pass  # the name is taken by a folder that is not empty
     assert (path / "file").read_text() == "new" and list(tmp_path.iterdir()) == [path]
-    (tmp_path / ".4.xyz.partial" / "inner").mkdir(parents=True)
+    (tmp_path / ".4.0123abcd.partial" / "inner").mkdir(parents=True)
+    for name in (".notes.partial", ".download.0123abcd5.partial"):  # other programs'
+        (tmp_path / name).write_text("")
     remove_partial(tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "folder",
+        ".notes.partial",
+        ".download.0123abcd5.partial",
+    }
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "target", tmp_path / "link"
+    link.symlink_to("far/target")
+    for content in (b"made", b"replaced"):
+        with atomic_write(link) as file:
+            file.write(content)
+            assert not target.exists() or target.read_bytes() == b"made"
+        assert link.is_symlink() and target.read_bytes() == content
+        assert list(target.parent.iterdir()) == [target]
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(UserError, match="cannot write"), atomic_write(tmp_path / "round"):
+        pass
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o700), (0o022, 0o755), (0o002, 0o775)])
+def test_modes_follow_the_umask(umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        with atomic_write(tmp_path / "file"):
+            pass
+        with atomic_folder(tmp_path / "folder") as folder:
+            (folder / "inner").write_text("")
+        with locked(tmp_path / "run"):
+            pass
+    finally:
+        os.umask(before)
+    assert {
+        name: stat.S_IMODE((tmp_path / name).stat().st_mode)
+        for name in ("file", "folder", "folder/inner", "run", "run/.lock")
+    } == {
+        "file": mode & 0o666,
+        "folder": mode,
+        "folder/inner": mode & 0o666,
+        "run": mode,
+        "run/.lock": mode & 0o666,
+    }
+    (tmp_path / "file").chmod(0o604)
+    with atomic_write(tmp_path / "file"):
+        pass
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o604
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path):
+    path, got = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+    reader.start()
+    with atomic_write(path) as file:
+        file.write(b"all of it")
+        file.seek(0)
+        assert file.read() == b"all of it"
+    reader.join()
+    assert got == [b"all of it"] and stat.S_ISFIFO(path.stat().st_mode)
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError  # before anything is written, or this would wait for a reader
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    """On a node of our own: one like /dev/null, and one like /dev/full."""
+    for name, minor in (("null", 3), ("full", 7)):
+        try:
+            os.mknod(tmp_path / name, stat.S_IFCHR | 0o600, os.makedev(1, minor))
+            open(tmp_path / name, "wb").close()
+        except PermissionError:
+            pytest.skip("making devices needs root")
+    with atomic_write(tmp_path / "null") as file:
+        file.write(b"gone")
+    with pytest.raises(UserError, match="No space left"), atomic_write(tmp_path / "full") as file:
+        file.write(b"refused")
+    for name in ("null", "full"):
+        assert stat.S_ISCHR((tmp_path / name).stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_own_output_is_written_to_where_it_stands(tmp_path):
+    code = (
+        "from sedona_tf.files import atomic_write\nprint('before', flush=True)\n"
+        "with atomic_write('/dev/stdout') as file: file.write(b'inside\\n')\nprint('after')"
+    )
+    with open(tmp_path / "output", "w+") as output:
+        subprocess.run([sys.executable, "-c", code], stdout=output, check=True)
+    assert (tmp_path / "output").read_text() == "before\ninside\nafter\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "before\ninside\nafter\n"
 
 
 def test_removes_what_a_killed_writer_left(tmp_path):

@@ -2,11 +2,13 @@
 
 A search that followed one trajectory would judge cuts by late weights only. The pool is filled over
 the whole pretraining run, early weights included; each search step takes one at random, trains it a
-step further and puts it back. It lives on disk, so memory does not grow with it.
+step further and puts it back. It lives on disk, so memory does not grow with it. It keeps only what
+it holds and what a checkpoint refers to, so the disk does not fill either.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,12 +20,16 @@ from sedona_tf.files import make_folder
 
 __all__ = ["SnapshotPool"]
 
+NAME = re.compile(r"(pretraining|search)-[0-9]{8,}\.npz")
+"""Names of snapshots; other files in the folder are not the pool's."""
+
 
 class SnapshotPool:
     """Snapshots on disk, replaced one by one, never in place.
 
-    A replaced snapshot's file stays until `collect` is not told to keep it; a checkpoint that holds
-    `files` can so return to the pool as it was.
+    A checkpoint that holds `files` can return to the pool as it was, for `protect` keeps them. A
+    file that is neither in the pool nor protected goes before the next one is written. With two
+    checkpoints, the folder holds at most three times `capacity` files.
 
     Args:
         folder: where the files lie; made if need be.
@@ -47,6 +53,7 @@ class SnapshotPool:
         self.folder = folder
         self.capacity = capacity
         self.files: list[str] = []
+        self._protected: set[str] = set()
 
     def due(self, step: int, steps: int) -> bool:
         """Whether weights after `step` of `steps` pretraining steps belong in the pool.
@@ -60,11 +67,13 @@ class SnapshotPool:
 
     def add(self, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Adds a snapshot taken at pretraining step `step`."""
-        self.files.append(self._write(arrays, f"pretraining-{step:08d}.npz"))
+        self.files.append(f"pretraining-{step:08d}.npz")
+        self._write(arrays, self.files[-1])
 
     def replace(self, slot: int, arrays: Mapping[str, np.ndarray], step: int) -> None:
         """Puts the weights that search step `step` has trained further in a slot's place."""
-        self.files[slot] = self._write(arrays, f"search-{step:08d}.npz")
+        self.files[slot] = f"search-{step:08d}.npz"
+        self._write(arrays, self.files[slot])
 
     def load(self, slot: int) -> Arrays:
         """Reads a slot's snapshot."""
@@ -79,13 +88,16 @@ class SnapshotPool:
         for name in files:
             read_arrays(self.folder / name)
 
-    def collect(self, keep: Iterable[str]) -> None:
-        """Deletes the files that are not in `keep`."""
-        keep = set(keep)
-        for path in self.folder.glob("*.npz"):
-            if path.name not in keep:
+    def protect(self, files: Iterable[str]) -> None:
+        """Keeps the files that checkpoints refer to, in place of those protected before."""
+        self._protected = set(files)
+
+    def collect(self) -> None:
+        """Deletes the files that are neither in the pool nor protected."""
+        for path in self.folder.iterdir():
+            if NAME.fullmatch(path.name) and path.name not in {*self.files, *self._protected}:
                 path.unlink(missing_ok=True)
 
-    def _write(self, arrays: Mapping[str, np.ndarray], name: str) -> str:
+    def _write(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        self.collect()
         write_arrays(self.folder / name, arrays)
-        return name

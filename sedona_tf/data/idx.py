@@ -97,7 +97,7 @@ def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
 def _read_sums(path: Path) -> dict[str, str] | None:
     """File names to SHA-256 as `sha256sum` lists them; None if there is no such list."""
     try:
-        text = path.read_text("utf-8", "replace") if path.exists() else None
+        text = path.read_text("utf-8-sig", "replace") if path.exists() else None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}.") from error
     if text is None:

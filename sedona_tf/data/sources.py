@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import ml_collections
 import numpy as np
@@ -145,7 +146,7 @@ def load_section(
     return load(
         settings.source,
         split,
-        data_dir=settings.data_dir,
+        data_dir=os.path.expanduser(settings.data_dir),
         limit=limit,
         image_size=settings.image_size,
         as_stored=as_stored,

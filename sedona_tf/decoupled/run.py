@@ -126,8 +126,9 @@ def run_training(
         if saved:
             restore(saved[1], run.model, run.history)
             del saved  # a copy of the weights
-        decoupling.save(workdir / "decoupling.json")
+        # First: it makes the folder the run's.
         write_recipe(workdir, recipe, "train", Position(PHASE, start))
+        decoupling.save(workdir / "decoupling.json")
         with folder.request.deferred():
             _fit(run, start, steps, folder, store, extra_callbacks)
         return _measure(run, folder, method, extra_callbacks)

@@ -83,7 +83,7 @@ def kind_of(path: str | os.PathLike[str]) -> str:
 
 
 def read_json(path: str | os.PathLike[str], kind: str, most: int = MAX_BYTES) -> Any:
-    """Reads JSON strictly: UTF-8, finite numbers only.
+    """Reads JSON strictly: UTF-8, with or without a byte order mark, finite numbers only.
 
     Args:
         path: the file.
@@ -105,7 +105,7 @@ def read_json(path: str | os.PathLike[str], kind: str, most: int = MAX_BYTES) ->
         raise UserError(f"{kind} '{path}' is not a {kind} file: it is over {most >> 20} MiB.")
     try:
         # Strict UTF-8: json.loads on bytes would guess at UTF-16 and let lone surrogates through.
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        document = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
         json.dumps(document, allow_nan=False)  # 1e999 reads as infinity
     except RecursionError as error:
         reason = "it is nested too deeply"

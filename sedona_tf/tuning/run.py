@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Hashable
 from pathlib import Path
 
@@ -83,7 +82,6 @@ def run_tuning(
         make_repeatable(recipe.seed, recipe.deterministic)
         hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
         if not folder.kept:
-            shutil.rmtree(state, ignore_errors=True)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe, "tune")
         runner = DecouplingTuner(

@@ -125,7 +125,8 @@ def test_any_bits_under_a_right_checksum_are_read_or_refused(tmp_path):
 
 @pytest.mark.parametrize("head", [b"[]", b"3", b"{}", b'{"phase": "search", "step": 1}', b"{"])
 def test_a_position_that_is_none_is_refused(head, tmp_path):
-    write_arrays(tmp_path / "a.npz", {"position": np.frombuffer(head, np.uint8)})
+    position = np.frombuffer(head, np.uint8)
+    write_arrays(tmp_path / "search-00000001.npz", {"position": position})
     with pytest.raises(UserError, match="is not a checkpoint of such a run"):
         CheckpointStore(tmp_path).read()
 
@@ -181,6 +182,49 @@ def test_keeps_two_and_the_snapshots_of_both(tmp_path):
     ]
     run.save(3)  # the end of a phase may save a step again
     assert names(tmp_path / "checkpoints") == ["search-00000002.npz", "search-00000003.npz"]
+
+
+def test_the_disk_holds_at_most_three_times_the_capacity(tmp_path):
+    """99 steps with a checkpoint every 33 once left 104 files; the most is while one is written."""
+    pool = SnapshotPool(tmp_path / "snapshots", 5)
+    store = CheckpointStore(tmp_path / "checkpoints", pool)
+    rng, most = np.random.default_rng(0), 0
+    for step in range(1, 6):
+        pool.add({"weights": np.zeros(3)}, step)
+    store.write(Position("pretraining", 5), {})
+    for step in range(1, 100):
+        pool.replace(int(rng.integers(5)), {"weights": np.full(3, step)}, step)
+        most = max(most, len(names(pool.folder)))
+        if step % 33 == 0:
+            store.write(Position("search", step), {})
+        if step == 40:  # killed and resumed: what the lost steps wrote goes too
+            pool = SnapshotPool(tmp_path / "snapshots", 5)
+            store = CheckpointStore(tmp_path / "checkpoints", pool)
+            assert store.read()[0] == ("search", 33)
+    assert most == 15
+    for slot in range(5):
+        assert pool.load(slot)["weights"].shape == (3,)
+
+
+def test_what_has_another_name_is_neither_read_nor_deleted(tmp_path, capsys):
+    run = Run(tmp_path).fill()
+    run.steps(1, 1)
+    run.save(1)
+    folder = tmp_path / "checkpoints"
+    newest = (folder / "search-00000001.npz").read_bytes()
+    foreign = ["search-old.npz", "._search-00000002.npz", "search-00000002 (1).npz", "search-2.npz"]
+    for name in foreign:
+        (folder / name).write_bytes((folder / "pretraining-00000002.npz").read_bytes())
+    (folder / "search-00000009.npz").write_bytes(newest)  # and one that says otherwise inside
+    resumed = Run(tmp_path)
+    assert resumed.store.read()[0] == ("search", 1)
+    assert "search-00000009.npz holds search step 1" in capsys.readouterr().err
+    resumed.steps(2, 3)
+    resumed.save(3)
+    ours = ["search-00000001.npz", "search-00000003.npz"]
+    assert names(folder) == sorted([*foreign, "search-00000009.npz", *ours])
+    assert (folder / "search-00000009.npz").read_bytes() == newest
+    assert resumed.store.read()[0] == ("search", 3)
 
 
 @pytest.mark.parametrize("which", ["checkpoints/search-00000004.npz", "snapshots/search-*4.npz"])
@@ -265,15 +309,15 @@ def test_failed_write_leaves_all_as_it_was(tmp_path):
 
 
 def killed(folder: Path, number: int) -> bool:
-    """Goes from step 2 to step 4 in a process that dies in its n-th operation on a file."""
+    """Goes from step 2 to step 6 in a process that dies in its n-th operation on a file."""
     run = Run(folder)
     run.store.read()
     child = os.fork()
     if child == 0:
         try:
             Tripwire(folder, number=number)
-            run.steps(3, 4)
-            run.save(4)
+            run.steps(3, 6)  # the last replaces a snapshot that no checkpoint refers to
+            run.save(6)
         finally:
             os._exit(0)
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -282,7 +326,7 @@ def killed(folder: Path, number: int) -> bool:
 def test_killed_inside_any_operation_goes_on_alike(tmp_path, capsys):
     """SIGKILL in each operation on a file from one checkpoint to the next, in one after another.
 
-    What a resumed run reads is all of step 2 or all of step 4, never a step back, and going on
+    What a resumed run reads is all of step 2 or all of step 6, never a step back, and going on
     from there ends in the files of an undisturbed run.
     """
 
@@ -299,18 +343,18 @@ def test_killed_inside_any_operation_goes_on_alike(tmp_path, capsys):
             remove_partial(folder / inner)
         run = Run(folder)
         (_, step), arrays = run.store.read()
-        weights = {2: [0, 10, 20], 4: [30, 40, 20]}[step]
+        weights = {2: [0, 10, 20], 6: [60, 40, 50]}[step]
         assert np.all(arrays["alpha"] == step)
         assert [run.pool.load(slot)["weights"][0] for slot in range(3)] == weights
         found.append(step)
-        run.steps(step + 1, 4)
-        run.save(4)
+        run.steps(step + 1, 6)
+        run.save(6)
         for inner in ("snapshots", "checkpoints"):
             assert names(folder / inner) == names(undisturbed / inner)
             for path in (undisturbed / inner).iterdir():
                 assert same(read_arrays(folder / inner / path.name), read_arrays(path))
         number += 1
-    assert set(found) == {2, 4} and found == sorted(found)
+    assert set(found) == {2, 6} and found == sorted(found)
     assert capsys.readouterr().err == ""
 
 

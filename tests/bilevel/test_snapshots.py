@@ -31,11 +31,19 @@ def test_files_come_and_go(tmp_path):
     pool.replace(1, {"weights": np.full(2, 9)}, 12)
     assert pool.files == ["pretraining-00000003.npz", "search-00000012.npz"]
     assert [pool.load(slot)["weights"].tolist() for slot in (0, 1)] == [[3, 3], [9, 9]]
-    pool.check([*pool.files, "pretraining-00000006.npz"])  # until it is collected
-    pool.collect(pool.files)
-    assert sorted(path.name for path in pool.folder.iterdir()) == pool.files
-    with pytest.raises(UserError, match="pretraining-00000006.npz"):
+    with pytest.raises(UserError, match="pretraining-00000006.npz"):  # no checkpoint holds it
         pool.check([*pool.files, "pretraining-00000006.npz"])
+    pool.protect(pool.files)
+    pool.replace(1, {"weights": np.full(2, 8)}, 13)
+    pool.check(["search-00000012.npz"])
+    pool.protect([])
+    foreign = ["._search-00000012.npz", "search-00000012 (1).npz", "search-old.npz", "notes.npz"]
+    for name in foreign:
+        (pool.folder / name).write_text("")
+    pool.collect()
+    assert sorted(path.name for path in pool.folder.iterdir()) == sorted([*pool.files, *foreign])
+    with pytest.raises(UserError, match="search-00000012.npz"):
+        pool.check(["search-00000012.npz"])
 
 
 @pytest.mark.parametrize("capacity", [0, -1])

@@ -8,10 +8,11 @@ import shutil
 import struct
 import subprocess
 
+import ml_collections
 import numpy as np
 import pytest
 
-from sedona_tf.data import load
+from sedona_tf.data import load, load_section
 from sedona_tf.data.idx import read_idx
 from sedona_tf.errors import UserError
 
@@ -46,6 +47,19 @@ def test_round_trip(tmp_path, compress):
         np.testing.assert_array_equal(source.labels, arrays[f"{prefix}-labels-idx1"])
         assert source.labels.dtype == np.int32
         assert source.num_classes == 4  # The test part alone would say 2.
+
+
+def test_the_home_folder_and_a_byte_order_mark_in_the_list_of_sums(tmp_path, monkeypatch):
+    arrays = write_folder(tmp_path, False)
+    names = [path.name for path in tmp_path.iterdir()]
+    sums = [f"{hashlib.sha256((tmp_path / n).read_bytes()).hexdigest()}  {n}\n" for n in names]
+    (tmp_path / "SHA256SUMS").write_text("".join(sums), encoding="utf-8-sig")
+    monkeypatch.setenv("HOME", str(tmp_path.parent))
+    settings = ml_collections.ConfigDict(
+        {"source": "idx", "data_dir": f"~/{tmp_path.name}", "image_size": 0}
+    )
+    images = load_section(settings, "train").images[..., 0]
+    np.testing.assert_array_equal(images, arrays["train-images-idx3"])
 
 
 VALUES = encode(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))

@@ -21,6 +21,7 @@ from sedona_tf.decoupled.run import Run, load_run, run_training
 from sedona_tf.errors import Interrupted, UserError
 from sedona_tf.plans import Decoupling
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe
+from sedona_tf.run_folder import open_folder
 
 ROOT = Path(__file__).parents[2]
 NET = {"kind": "separable", "depth": 1}
@@ -286,6 +287,28 @@ def test_refuses_damaged_files(name, content, finished, tmp_path):
     assert (workdir / name).read_text(encoding="latin-1") == content
 
 
+@pytest.mark.parametrize(
+    ("purpose", "names"),
+    [
+        ("search", ["plan.json", "history.json", "report.png"]),
+        ("train", ["decoupling.json", "metrics.json", "history.json", "curves.png"]),
+        ("tune", ["decoupling.json", "tuner"]),
+    ],
+)
+def test_a_new_run_writes_over_nothing(purpose, names, tmp_path):
+    """Not even over a link to nothing; what it does not write may lie there."""
+    for name in names:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).symlink_to("nowhere")
+        with pytest.raises(UserError, match=f"holds a {name}"), open_folder(folder, purpose, False):
+            pass
+        assert {path.name for path in folder.iterdir()} == {name, ".lock"}
+        (folder / name).rename(folder / f"my_{name}")
+        with open_folder(folder, purpose, False) as run:
+            assert run.kept is None
+
+
 def test_refuses_damaged_or_missing_checkpoints(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
@@ -307,9 +330,14 @@ def test_refuses_damaged_or_missing_checkpoints(finished, tmp_path):
             run_training(recipe(), folder, **again)
 
 
-def test_a_lower_learning_rate_and_more_epochs_may_come_with_resume(finished, tmp_path):
+def test_more_epochs_may_come_with_resume_and_copies_of_the_user_stay(finished, tmp_path):
+    """With a lower learning rate too. A copy whose name came last was once taken for the newest."""
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
+    (newest,) = (workdir / "checkpoints").iterdir()
+    copies = ("training-old.npz", f"._{newest.name}", f"{newest.stem} (1).npz")
+    for name in copies:
+        shutil.copy(newest, newest.with_name(name))
     longer = recipe(train__epochs=3, train__learning_rate=0.05)
     again = {"method": "dgl", "num_blocks": 2, "resume": True}
     with pytest.raises(UserError, match="train.learning_rate comes too late"):
@@ -324,3 +352,5 @@ def test_a_lower_learning_rate_and_more_epochs_may_come_with_resume(finished, tm
     held = json.loads((workdir / "recipe.json").read_text())["held"]
     rates = [(each["step"], each["settings"]["train.learning_rate"]) for each in held]
     assert rates == [(0, 0.1), (10, 0.05)]
+    for name in copies:
+        assert newest.with_name(name).read_bytes() == newest.read_bytes()

@@ -91,6 +91,8 @@ def test_json_is_read_strictly(tmp_path):
     path = tmp_path / "file.json"
     path.write_text('{"a": "\u00e9"}', encoding="utf-8")
     assert read_json(path, "thing") == {"a": "\u00e9"}
+    path.write_text('{"a": "\u00e9"}', encoding="utf-8-sig")  # as editors on Windows do
+    assert read_json(path, "thing") == {"a": "\u00e9"}
     for content, words in (
         ('"a"'.encode("utf-16"), "not readable JSON"),
         (b"[Infinity]", "it holds the non-finite number Infinity"),

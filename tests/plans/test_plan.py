@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sedona_tf.errors import UserError
-from sedona_tf.plans import Plan, document
+from sedona_tf.plans import Decoupling, Plan, document
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ROUTINE = settings(
@@ -128,6 +129,29 @@ def test_not_a_plan(tmp_path, content, words):
     path = tmp_path / "plan.json"
     path.write_bytes(content)
     assert words in refusal(path)
+
+
+def test_is_read_where_only_the_standard_library_for_all_systems_is(tmp_path):
+    """On Windows there is neither `fcntl` nor any other module of Unix alone."""
+    missing = ["fcntl", "grp", "posix", "pwd", "resource", "syslog", "termios"]
+    plan = Path(__file__).parents[2] / "saved_plans/fashion_mnist_resnet18.json"
+    code = (
+        "import sys, os, pathlib, subprocess, tempfile\n"
+        f"for name in {missing}: sys.modules[name] = None\n"
+        "from sedona_tf.errors import UserError\n"
+        "from sedona_tf.files import locked\n"
+        "from sedona_tf.plans import Plan\n"
+        "plan = Plan.load(sys.argv[1])\n"
+        "plan.decode(4).save(sys.argv[2])\n"
+        "try:\n    locked(sys.argv[3]).__enter__()\n"
+        "except UserError: print('no locks', os.path.exists(sys.argv[3]))\n"
+    )
+    arguments = [plan, tmp_path / "decoupling.json", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "no locks False\n"
+    assert Decoupling.load(tmp_path / "decoupling.json").num_blocks == 4
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -1,0 +1,45 @@
+"""Flags that take files and folders, where `~` is the home folder.
+
+Shells leave `~` as it is in `--workdir=~/runs`, where it would name a folder `~`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from absl import flags
+
+__all__ = ["define_path", "define_paths"]
+
+flags.disclaim_key_flags()  # the flags are the command's, for --help
+
+
+class _Path(flags.ArgumentParser):
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+class _Paths(flags.ListParser):
+    def parse(self, argument: Any) -> list[str]:
+        return [os.path.expanduser(path) for path in super().parse(argument)]
+
+
+def define_path(name: str, default: str | None, words: str, *, required: bool = False) -> None:
+    """Declares a flag that takes a path.
+
+    Args:
+        name: of the flag.
+        default: its value if it is not given.
+        words: for `--help`.
+        required: whether it must be given.
+    """
+    flags.DEFINE(_Path(), name, default, words, required=required)
+
+
+def define_paths(name: str, words: str) -> None:
+    """Declares a flag that takes paths, separated by commas; none if it is not given."""
+    flags.DEFINE(_Paths(), name, [], words, serializer=flags.CsvListSerializer(","))
