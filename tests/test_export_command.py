@@ -47,7 +47,7 @@ def test_a_second_version_keeps_the_list_and_clears_what_a_kill_left(trained, tm
     )
     listed.write_text(text)
     (model / "3").mkdir(parents=True)
-    (model / ".4.abc.partial" / "variables").mkdir(parents=True)
+    (model / ".4.0123abcd.partial" / "variables").mkdir(parents=True)
     version, _ = publish(trained[0], model, served_from="/srv")
     assert version == 4 and listed.read_text() == text
     assert sorted(path.name for path in model.iterdir()) == ["3", "4"]
