@@ -335,6 +335,7 @@ def test_more_epochs_may_come_with_resume_and_copies_of_the_user_stay(finished, 
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     (newest,) = (workdir / "checkpoints").iterdir()
+    content = newest.read_bytes()
     copies = ("training-old.npz", f"._{newest.name}", f"{newest.stem} (1).npz")
     for name in copies:
         shutil.copy(newest, newest.with_name(name))
@@ -353,4 +354,4 @@ def test_more_epochs_may_come_with_resume_and_copies_of_the_user_stay(finished, 
     rates = [(each["step"], each["settings"]["train.learning_rate"]) for each in held]
     assert rates == [(0, 0.1), (10, 0.05)]
     for name in copies:
-        assert newest.with_name(name).read_bytes() == newest.read_bytes()
+        assert newest.with_name(name).read_bytes() == content
