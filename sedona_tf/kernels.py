@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 
-__all__ = ["choose_kernels", "count_cpus", "share_of_cores"]
+__all__ = ["choose_kernels", "count_cpus", "processor", "share_of_cores"]
 
 
 def choose_kernels(devices: int = 1) -> None:
@@ -43,3 +44,16 @@ def share_of_cores(devices: int) -> int:
 def count_cpus(devices: str) -> int:
     """Logical CPU devices that names such as `CPU:0,CPU:1` need; at least one."""
     return 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+
+
+def processor() -> str:
+    """This host's processor, as precise as the system tells it."""
+    keys = "model name|cpu family|model|CPU implementer|CPU part"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            first = file.read().split("\n\n")[0]
+    except OSError:  # not Linux
+        first = ""
+    found = dict(re.findall(rf"^({keys})\s*:\s*(.*\S)", first, re.MULTILINE))
+    name = found.pop("model name", platform.processor() or platform.machine())
+    return ", ".join([name, *(f"{key} {found[key]}" for key in sorted(found))])

@@ -15,15 +15,15 @@ recommendation. All but the first table are predictions. It reads no data. See d
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.decode import numbers_of_blocks
-from sedona_tf.kernels import choose_kernels, count_cpus, share_of_cores
+from sedona_tf.kernels import choose_kernels, count_cpus, processor, share_of_cores
 from sedona_tf.path_flag import define_path
+from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file
 
@@ -56,6 +56,8 @@ def main() -> None:
     recipe, devices = flags.FLAGS.recipe, flags.FLAGS.devices
     blocks = numbers_of_blocks(flags.FLAGS.blocks)
     plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
+    workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
+    require_no_costs(workdir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     count = count_cpus(devices)
     choose_kernels(count)
@@ -66,8 +68,7 @@ def main() -> None:
     from sedona_tf.profiling.run import profile
 
     make_cpu_devices(count)
-    bandwidth, processor = flags.FLAGS.bandwidth, platform.processor() or platform.machine()
-    workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
+    bandwidth = flags.FLAGS.bandwidth
     print(
         profile(
             recipe,
@@ -78,10 +79,10 @@ def main() -> None:
             batch_size=flags.FLAGS.batch,
             link=Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3),
             cache=flags.FLAGS.cache,
-            words=f"{share} of {os.cpu_count()} cores, {processor}",
+            words=f"{share} of {os.cpu_count()} cores, {processor()}",
         )
     )
-    print(f"wrote {workdir / 'costs.json'} and {workdir / 'front.png'}")
+    print(f"wrote {workdir / COSTS_FILE} and {workdir / 'front.png'}")
 
 
 def _take_share(devices: int) -> int:

@@ -34,6 +34,14 @@ def test_tables_and_files(measured):
     assert (folder / "kept" / "parts.json").exists()
 
 
+def test_an_earlier_profile_is_kept(measured):
+    folder, _ = measured
+    before = (folder / "out" / "costs.json").read_bytes()
+    done = command("profile", *RECIPE, "--batch", "9", "--workdir", "out", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "") and "holds a profile" in done.stderr
+    assert (folder / "out" / "costs.json").read_bytes() == before
+
+
 def test_decode_refuses_costs_of_another_plan(measured):
     folder, _ = measured
     done = command(

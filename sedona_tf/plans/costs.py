@@ -13,8 +13,10 @@ from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
 from sedona_tf.plans.fields import Units, candidate_options, unit_shapes
 
-__all__ = ["Costs", "PartCost", "total"]
+__all__ = ["COSTS_FILE", "Costs", "PartCost", "require_no_costs", "total"]
 
+COSTS_FILE = "costs.json"
+"""Name of a profile's costs in its folder."""
 MOST = 1e300
 """Of any figure of a part, so that sums stay finite."""
 
@@ -216,6 +218,16 @@ class Costs:
             return cls(**content)
         except ValueError as error:
             raise UserError(f"costs '{path}': {error}") from error
+
+
+def require_no_costs(folder: str | os.PathLike[str]) -> None:
+    """Refuses a folder with an earlier profile.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    if os.path.lexists(os.path.join(folder, COSTS_FILE)):
+        raise UserError(f"{folder} holds a profile already; pass another --workdir.")
 
 
 def _rows(value: Any, count: int) -> list:

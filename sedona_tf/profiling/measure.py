@@ -17,12 +17,14 @@ import tensorflow as tf
 from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
+from sedona_tf.decoupled.placement import device_spec
+from sedona_tf.kernels import processor, share_of_cores
 from sedona_tf.plans import Costs, PartCost, Plan
 from sedona_tf.profiling.cache import CostCache
-from sedona_tf.profiling.counts import count
+from sedona_tf.profiling.counts import count, function_graph, reached
 from sedona_tf.progress import progress_bar
 
-__all__ = ["measure_costs"]
+__all__ = ["hardware", "measure_costs"]
 
 REPEATS = 7
 LEAST_SECONDS = 0.05
@@ -39,25 +41,25 @@ def measure_costs(
 ) -> Costs:
     """Measures the parts one by one: warm-up, then medians of several timings.
 
-    Parts that are alike, layer by layer and in shape, are measured once. The backward pass is that
-    of the part alone, the gradient of its input included; the first unit's input are images, whose
-    gradient nobody needs. What a call takes apart from its work is measured and taken off. The
-    backbone is afterwards as it was.
+    Parts that compute the same on equal shapes, operation by operation, are measured once. The
+    backward pass is that of the part alone, the gradient of its input included; the first unit's
+    input are images, whose gradient nobody needs. What a call takes apart from its work is
+    measured and taken off. The backbone is afterwards as it was.
 
     Args:
         backbone: to be measured, in the precision it was built in.
         candidates: the M auxiliary nets on offer at each unit but the last.
         batch_size: images.
         device: TensorFlow's name of the device.
-        words: of the device, for the table; its name if empty.
-        cache: of what was measured before.
+        words: of the device, for the table; its name and the hardware's if empty.
+        cache: of what was measured before, on the same hardware.
 
     Returns:
         The table, for this batch.
     """
     cache = cache or CostCache(None)
-    words = words or device
-    where = f"{words}, batch {batch_size}, TensorFlow {tf.__version__}"
+    words = words or f"{device}, {hardware(device)}"
+    where = f"{words}, {hardware(device)}, batch {batch_size}, TensorFlow {tf.__version__}"
     last = len(backbone.units) - 1
     jobs: list[tuple[keras.Model, Any, bool]] = [
         (unit, None, index > 0) for index, unit in enumerate(backbone.units)
@@ -71,7 +73,7 @@ def measure_costs(
     costs = []
     with contextlib.closing(progress_bar("measuring parts", len(jobs), "part")) as bar:
         for part, loss, by_input in jobs:
-            key = _key(part, loss, by_input)
+            key = _key(part, loss, by_input, batch_size)
             cost = cache.get(where, key)
             if cost is None:
                 with tf.device(device), _unchanged(part.non_trainable_variables):
@@ -95,6 +97,16 @@ def measure_costs(
         ),
         head_cost=costs[-1],
     )
+
+
+def hardware(device: str) -> str:
+    """The product's name of a GPU of this host; for other devices this host's processor."""
+    spec = device_spec(device)
+    if spec.device_type != "GPU" or spec.job == "worker":
+        return f"{share_of_cores(1)} cores of {processor()}"
+    physical = tf.config.list_physical_devices("GPU")
+    found = physical[min(spec.device_index or 0, len(physical) - 1)]  # there may be logical ones
+    return tf.config.experimental.get_device_details(found).get("device_name", "GPU")
 
 
 @contextlib.contextmanager
@@ -122,9 +134,7 @@ def _measure(
     labels = tf.random.stateless_uniform((batch_size,), (0, 2), 0, num_classes, tf.int32)
     values = [variable.value for variable in part.trainable_variables]
 
-    def forward(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        outputs = part(x, training=True)
-        return outputs if loss is None else loss(outputs, y, 0.0)
+    forward = _forward(part, loss)
 
     def forward_backward(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -162,6 +172,16 @@ def _measure(
     )
 
 
+def _forward(part: keras.Model, loss: Callable | None) -> Callable[..., tf.Tensor]:
+    """A part's forward pass, with its loss if it has one, of inputs and labels."""
+
+    def forward(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        outputs = part(x, training=True)
+        return outputs if loss is None else loss(outputs, y, 0.0)
+
+    return forward
+
+
 def _timings(function: Callable, arguments: Sequence[tf.Tensor], idle: float) -> list[float]:
     """Seconds of a call, several times, what an idle call takes taken off."""
     function(*arguments)  # traces
@@ -187,30 +207,39 @@ def _idle_seconds() -> float:
     return min(_timings(nothing, (tf.zeros(()),), 0.0))
 
 
-def _key(part: keras.Model, loss: Any, by_input: bool) -> str:
-    """What parts of equal cost have in common: layers, their settings, shapes, precision."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            kept = ("name", "registered_name", "build_config", "seed")
-            return {key: plain(each) for key, each in value.items() if key not in kept}
-        return [plain(each) for each in value] if isinstance(value, list | tuple) else value
-
-    def listed(model: keras.Model) -> list:
-        return [
-            listed(layer)
-            if isinstance(layer, keras.Model)
-            else [type(layer).__name__, plain(layer.get_config()), layer.compute_dtype]
-            for layer in model.layers
-        ]
-
-    shapes = [list(variable.shape) for variable in part.variables]
-    text = [
-        list(part.input_shape[1:]),
-        listed(part),
-        shapes,
-        getattr(loss, "__name__", ""),
-        by_input,
+def _key(part: keras.Model, loss: Callable | None, by_input: bool, batch_size: int) -> str:
+    """What parts of equal cost have in common: what they compute, on what, what is trained."""
+    specs = [
+        tf.TensorSpec((batch_size, *part.input_shape[1:]), part.compute_dtype),
+        tf.TensorSpec((batch_size,), tf.int32),
+    ]
+    traced = tf.function(_forward(part, loss), autograph=False).get_concrete_function(*specs)
+    weights = [
+        [list(variable.shape), variable.dtype, variable.trainable] for variable in part.variables
     ]
     # The text itself is kilobytes.
-    return hashlib.sha256(json.dumps(text, sort_keys=True, default=str).encode()).hexdigest()
+    text = json.dumps([_wiring(traced.graph), weights, by_input])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _wiring(graph: Any) -> list:
+    """A function's operations with their settings, and whose outputs they take; without names."""
+    numbers: dict[str, int] = {}
+    rows = []
+    for operation in reached(graph):
+        numbers[operation.name] = len(numbers)
+        settings: dict[str, Any] = {}
+        for name, value in operation.node_def.attr.items():
+            if value.WhichOneof("value") == "func":
+                settings[name] = _wiring(function_graph(operation, name))
+            elif not name.startswith("_") and name not in ("container", "seed", "seed2"):
+                settings[name] = value.SerializeToString(deterministic=True).hex()
+        rows.append(
+            [
+                operation.type,
+                sorted(settings.items()),
+                [(numbers[tensor.op.name], tensor.value_index) for tensor in operation.inputs],
+                [str(tensor.shape) for tensor in operation.outputs],
+            ]
+        )
+    return rows

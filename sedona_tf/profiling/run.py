@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
-import tensorflow as tf
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.backbones import Backbone
@@ -17,9 +16,10 @@ from sedona_tf.decoupled.placement import assign_devices, device_spec
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Costs, Plan, document
+from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
 from sedona_tf.plans.simulator import LOCAL, Link
 from sedona_tf.profiling.cache import CostCache
-from sedona_tf.profiling.measure import measure_costs
+from sedona_tf.profiling.measure import hardware, measure_costs
 from sedona_tf.profiling.weigh import (
     Devices,
     FrontPoint,
@@ -53,7 +53,7 @@ def profile(
 
     Args:
         recipe: names the network, its images (`data.dry_run`) and the batch.
-        workdir: folder; made if need be.
+        workdir: folder; made if need be. One that holds a profile is refused.
         plan: file of a plan; without one, every cut and DGL's net count as equally good.
         blocks: numbers of blocks K; those above the number of units are left out.
         devices: as for `assign_devices`; taken to be all alike.
@@ -69,6 +69,7 @@ def profile(
         UserError: for anything wrong with what was given.
     """
     check_train(recipe)
+    require_no_costs(workdir)
     store = CostCache(cache)
     shape, classes, _ = data_like(recipe)
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
@@ -82,9 +83,10 @@ def profile(
     names = assign_devices(devices, 64)
     distinct = list(dict.fromkeys(names))
     candidates = candidates_from(scores.candidates)
-    words = _gpu_name(distinct[0]) or words
+    if device_spec(distinct[0]).device_type == "GPU":
+        words = hardware(distinct[0])
     costs = measure_costs(backbone, candidates, batch_size, distinct[0], words, store)
-    costs.save(workdir / "costs.json")
+    costs.save(workdir / COSTS_FILE)
     wanted = [number for number in blocks if number <= len(backbone.units)]
     settings = (scores, costs, wanted, devices_of(distinct, link))
     points = fronts(*settings)
@@ -96,7 +98,7 @@ def profile(
             "",
             f"Fronts on {len(distinct)} x {costs.device}, batch {batch_size}:",
             "",
-            front_table(points),
+            front_table(points, scores.candidate_names),
             "",
             weigh_table(alternatives(*settings)),
         ]
@@ -174,16 +176,6 @@ def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
     if numbers:
         axes.legend()
     figure.savefig(file, format="png", dpi=110)
-
-
-def _gpu_name(device: str) -> str:
-    """The product's name of a GPU of this host, and nothing of other devices."""
-    spec = device_spec(device)
-    if spec.device_type != "GPU" or spec.job == "worker":
-        return ""
-    physical = tf.config.list_physical_devices("GPU")
-    found = physical[min(spec.device_index or 0, len(physical) - 1)]  # there may be logical ones
-    return tf.config.experimental.get_device_details(found).get("device_name", "GPU")
 
 
 def _scores(path: str | None, backbone: Backbone) -> Plan:

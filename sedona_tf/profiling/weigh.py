@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from sedona_tf.errors import UserError
@@ -90,14 +91,26 @@ class Devices:
 
 
 def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) -> list[FrontPoint]:
-    """The front of every K; see `sedona_tf.plans.cost_aware.front`."""
+    """For every K, the choices of `cost_aware.front` that none of them beats in score and speed.
+
+    The slowest block alone decides the speed only where each block has a device and none helps
+    another; so of the choices those are left out that are predicted to be no faster than one of a
+    better score.
+
+    Returns:
+        For every K from the best score to the fastest; scores fall and speeds rise strictly.
+    """
     alone = end_to_end(costs).seconds
-    points = []
+    points: list[FrontPoint] = []
     for num_blocks in blocks:
+        fastest = 0.0
         for choice in front(plan, costs, num_blocks):
             cut = costs.blocks(choice.cut_after, choice.candidates)
-            found = devices.simulate(cut, costs.batch_size)
-            points.append(FrontPoint(num_blocks, choice, alone / found.step_s))
+            step_s = devices.simulate(cut, costs.batch_size).step_s
+            speedup = alone / step_s if step_s else math.inf
+            if speedup > fastest:
+                points.append(FrontPoint(num_blocks, choice, speedup))
+                fastest = speedup
     return points
 
 
@@ -106,7 +119,8 @@ def alternatives(
 ) -> list[Alternative]:
     """Backpropagation, with recomputation, data parallel, and decoupled for every K.
 
-    A K is there twice if the plan's own cuts are not those of the fastest pipeline on the front.
+    A K is there twice, with the plan's own cuts and as the fastest of its `fronts`, if the latter
+    is faster.
 
     Args:
         plan: what to decode.
@@ -125,15 +139,15 @@ def alternatives(
     if devices.count > 1:
         shared = predict_data_parallel(costs, devices.count, devices.link)
         found.append(Alternative(f"data parallel on {devices.count}", (), shared, False))
+    fastest = {point.num_blocks: point.choice for point in fronts(plan, costs, blocks, devices)}
     for num_blocks in blocks:
-        plain = plan.decode(num_blocks, costs)
-        balanced = plan.decode(num_blocks, costs, balance=1.0)
-        named = {f"decoupled, K = {num_blocks}": plain}
-        if balanced.cut_after != plain.cut_after:
-            named[f"decoupled, K = {num_blocks}, balanced"] = balanced
-        for name, decoupling in named.items():
-            prediction = devices.simulate(costs.of(decoupling), size)
-            found.append(Alternative(name, decoupling.cut_after, prediction, True))
+        plain, best = plan.decode(num_blocks, costs), fastest[num_blocks]
+        own = devices.simulate(costs.of(plain), size)
+        found.append(Alternative(f"decoupled, K = {num_blocks}", plain.cut_after, own, True))
+        faster = devices.simulate(costs.blocks(best.cut_after, best.candidates), size)
+        if faster.step_s < own.step_s:
+            name = f"decoupled, K = {num_blocks}, fastest"
+            found.append(Alternative(name, best.cut_after, faster, True))
     return found
 
 
@@ -195,17 +209,24 @@ def _advice(found: Sequence[Alternative]) -> str:
     )
 
 
-def front_table(points: Sequence[FrontPoint]) -> str:
-    """The fronts as a table."""
+def front_table(points: Sequence[FrontPoint], nets: Sequence[str]) -> str:
+    """The fronts as a table, auxiliary nets by number.
+
+    Args:
+        points: what `fronts` gave.
+        nets: the plan's candidates in words.
+    """
     rows = [
         (
             str(point.num_blocks),
             ", ".join(map(str, point.choice.cut_after)) or "-",
+            ", ".join(str(index + 1) for index in point.choice.candidates) or "-",
             f"{point.choice.score:.3f}",
             f"{1000 * point.choice.slowest_s:.2f}",
             f"{point.speedup:.2f}",
         )
         for point in points
     ]
-    headings = ("K", "cut after", "score", "slowest block (ms)", "predicted speed-up")
-    return "\n".join(aligned(headings, rows))
+    headings = ("K", "cut after", "nets", "score", "slowest block (ms)", "predicted speed-up")
+    legend = ", ".join(f"{number} {name}" for number, name in enumerate(nets, 1))
+    return "\n".join([*aligned(headings, rows), "", f"Nets: {legend}."])

@@ -235,6 +235,8 @@ def test_what_does_not_fit_is_named_in_mebibytes():
     )
     with pytest.raises(UserError, match=r"into 2 blocks keeps every block within 15\.5 MiB"):
         front(plan, costs, 2, 15.5 * 2**20)
+    with pytest.raises(UserError, match="within 0.5 MiB"):
+        front(plan, costs, 2, 2**19)
     (fits,) = front(plan, costs, 3, 16 * 2**20)  # the limit itself is allowed
     assert fits.cut_after == (1, 2) and fits.peak_bytes == 16 * 2**20
     with pytest.raises(UserError, match="into 4 blocks"):

@@ -93,6 +93,9 @@ def test_nothing_is_timed_twice(backbone, costs, cache, monkeypatch):
         measure_costs(backbone, CANDIDATES, 9, cache=CostCache(cache))
     with pytest.raises(AssertionError, match="again"):
         measure_costs(backbone, CANDIDATES, 8, words="another device", cache=CostCache(cache))
+    monkeypatch.setattr(measure, "processor", lambda: "another processor")
+    with pytest.raises(AssertionError, match="again"):
+        measure_costs(backbone, CANDIDATES, 8, words=costs.device, cache=CostCache(cache))
 
 
 def test_equal_units_are_measured_once(monkeypatch):
@@ -109,6 +112,54 @@ def test_equal_units_are_measured_once(monkeypatch):
     assert costs.unit_costs == (one,) * 16
     units = [name for name in calls if name.startswith("unit")]
     assert units == [f"unit_{i}" for i in (1, 2, 4, 5, 8, 9, 14, 15)]  # the first two of a stage
+
+
+def unit_of(wire, name: str, trainable: bool = True) -> keras.Model:
+    """Two convolutions, wired somehow, and a sum."""
+    x = keras.Input((8, 8, 4))
+    a = keras.layers.Conv2D(4, 3, padding="same", trainable=trainable)
+    b = keras.layers.Conv2D(4, 3, padding="same")
+    return keras.Model(x, wire(x, a, b), name=name)
+
+
+def test_units_of_the_same_layers_wired_otherwise_are_other_units():
+    class Scaled(keras.layers.Layer):
+        """Its config does not say what it does."""
+
+        def __init__(self, power: int) -> None:
+            super().__init__()
+            self.power = power
+
+        def call(self, x):
+            return x**self.power
+
+    def deep(x, a, b):
+        return keras.layers.Add()([b(a(x)), x])
+
+    def wide(x, a, b):
+        return keras.layers.Add()([a(x), b(x)])
+
+    def key(unit, batch=8):
+        return measure._key(unit, None, True, batch)
+
+    same = [key(unit_of(deep, name)) for name in ("one", "two")]
+    assert same[0] == same[1]
+    others = [
+        key(unit_of(wide, "wide")),
+        key(unit_of(deep, "frozen", trainable=False)),
+        key(unit_of(deep, "one"), batch=4),
+        *(key(unit_of(lambda x, a, b, n=n: b(a(Scaled(n)(x))), f"power_{n}")) for n in (2, 3)),
+        *(
+            key(unit_of(lambda x, a, b, r=r: b(keras.layers.Dropout(r)(a(x))), f"drop_{r}"))
+            for r in (0.1, 0.2)
+        ),
+    ]
+    assert len({same[0], *others}) == 8
+    drops = [
+        key(unit_of(lambda x, a, b, s=s: b(keras.layers.Dropout(0.1, seed=s)(a(x))), f"seed_{s}"))
+        for s in (1, 2)
+    ]
+    assert drops[0] == drops[1] == others[-2]
 
 
 def test_a_damaged_cache_is_refused(costs, cache, tmp_path):

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 
 from sedona_tf.plans import Costs, PartCost, Plan
+from sedona_tf.plans.cost_aware import Choice, front
 from sedona_tf.plans.simulator import Link
-from sedona_tf.profiling.weigh import Devices, alternatives, front_table, fronts, weigh_table
+from sedona_tf.profiling.weigh import (
+    Devices,
+    FrontPoint,
+    alternatives,
+    front_table,
+    fronts,
+    weigh_table,
+)
 
 MIB = 2**20
 
@@ -37,12 +46,12 @@ def test_speeds_are_those_worked_out_by_hand():
             "backprop, recomputing": 12 / 16,
             "data parallel on 4": 12 / 3,
             "decoupled, K = 2": 12 / 9,  # the plan's cut: 1 unit and 3
-            "decoupled, K = 2, balanced": 12 / 6,
+            "decoupled, K = 2, fastest": 12 / 6,
             "decoupled, K = 4": 12 / 3,
         }
     )
     assert found["decoupled, K = 2"].cut_after == (1,)
-    assert found["decoupled, K = 2, balanced"].cut_after == (2,)
+    assert found["decoupled, K = 2, fastest"].cut_after == (2,)
 
 
 def test_a_slow_link_speaks_for_cutting():
@@ -70,4 +79,34 @@ def test_fronts_fall_in_score_and_rise_in_speed():
     assert [p.choice.cut_after for p in mine] == [(1,), (2,)]
     assert [p.speedup for p in mine] == pytest.approx([12 / 9, 12 / 6])
     score = 1 / (1 + math.exp(-3.0))
-    assert f"2  1          {score:.3f}" in front_table(points)
+    assert f"2  1          1        {score:.3f}" in front_table(points, ["separable(depth=1)"])
+
+
+def test_no_point_of_a_front_is_beaten_where_blocks_share_devices():
+    units = tuple((f"unit{i + 1}", (4,)) for i in range(6))
+    nets = tuple({"kind": "separable", "depth": depth} for depth in (1, 2))
+    alpha = ((0.0, 0.0), (4.0, 0.0), (4.0, 0.0), (4.0, 0.0), (2.0, 0.0))
+    plan = Plan("toy", units, nets, alpha, ((0.0, 1.0),) * 5)
+    parts = tuple(PartCost(forward_s=float(each)) for each in (3, 3, 2, 1, 1, 8))
+    row = ((PartCost(), PartCost(forward_s=0.5)),) * 5
+    costs = Costs("toy", units, nets, 12, "toy device", parts, row, PartCost())
+    for devices in (Devices(2), Devices(1), Devices(2, helping=True)):
+        points = fronts(plan, costs, [4], devices)
+        for better, faster in itertools.pairwise(points):
+            assert better.choice.score > faster.choice.score and better.speedup < faster.speedup
+        found = alternatives(plan, costs, [4], devices)
+        own, *rest = [each.prediction.step_s for each in found if each.isolated]
+        assert all(step_s < own for step_s in rest) and len(rest) <= 1
+        every = [costs.blocks(c.cut_after, c.candidates) for c in front(plan, costs, 4)]
+        assert len(every) > len(points)
+        least = min(devices.simulate(blocks, 12).step_s for blocks in every)
+        assert min([own, *rest]) <= least
+
+
+def test_rows_of_equal_cuts_say_how_they_differ():
+    choices = [Choice((1, 4), nets, 1.0, 2.0, 0) for nets in ((0, 1), (1, 1))]
+    points = [FrontPoint(3, choice, 1.5) for choice in choices]
+    lines = front_table(points, ["separable(depth=1)", "mlp_sr()"]).splitlines()
+    rows = [line.split() for line in lines if line.startswith("3 ")]
+    assert [row[1:5] for row in rows] == [["1,", "4", "1,", "2"], ["1,", "4", "2,", "2"]]
+    assert lines[-1] == "Nets: 1 separable(depth=1), 2 mlp_sr()."
