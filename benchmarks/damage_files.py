@@ -22,6 +22,7 @@ import numpy as np
 from sedona_tf.arrays import Arrays
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.data import DataRecord, Normalization
 from sedona_tf.data.idx import read_folder
 from sedona_tf.errors import UserError
 from sedona_tf.files import locked
@@ -196,6 +197,8 @@ def _run_files(folder: Path) -> list[Kind]:
         folder / f"{name}.json" for name in ("recipe", "history", "metrics")
     )
     write_recipe(folder, paper(), "train")
+    normalization = Normalization((0.25, 0.5), (0.1, 0.2))
+    DataRecord("a" * 64, None, (8, 8, 2), 10, 60, normalization).write(folder)
     save_history(history, "training", {"loss": [2.0, float("nan"), 0.1], "step": [1, 2, 3]})
     save_metrics(metrics, metrics_content())
 
@@ -205,6 +208,7 @@ def _run_files(folder: Path) -> list[Kind]:
 
     return [
         Kind("resolved recipe", recipe, lambda: read_recipe(folder, "train").to_dict()),
+        Kind("data record", folder / "data.json", lambda: DataRecord.read(folder)),
         Kind("history", history, read_history),
         Kind("metrics", metrics, lambda: load_metrics(metrics)),
     ]

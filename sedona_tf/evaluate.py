@@ -4,8 +4,9 @@ Examples:
   python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2
   python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2 --split validation --json
 
-Fits a temperature for every classifier on the validation part, and writes evaluation.json into
-the folder. Exit code: 0, or 2 with one line on stderr if something given is wrong.
+Writes evaluation.json into the folder. The images must be those of the training. Temperatures are
+those that were fitted when it ended; before that they are fitted now, on the validation part.
+Exit code: 0, or 2 with one line on stderr if something given is wrong.
 """
 
 from __future__ import annotations
@@ -36,7 +37,6 @@ def main() -> None:
     """Runs the command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     choose_kernels()
-    from sedona_tf.decoupled.ensemble import Ensemble
     from sedona_tf.decoupled.run import load_run
     from sedona_tf.reporting.evaluation_table import evaluation_table
 
@@ -44,15 +44,14 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):  # progress; the output is the result alone
         run = load_run(workdir)
         images = run.data.test() if split == "test" else run.data.validation()
-        ensemble = Ensemble(run.model, progress=True).calibrate(run.data.validation())
-        evaluation = ensemble.evaluate(images)
+        evaluation = run.ensemble().evaluate(images)
     trained = (run.step, run.steps)
     if flags.FLAGS.json:
-        print(json.dumps(evaluation.described(split, trained), indent=1))
+        print(json.dumps(evaluation.described(split, trained), indent=1), flush=True)
     else:
-        print(evaluation_table(evaluation, split, trained))
+        print(evaluation_table(evaluation, split, trained), flush=True)
         if split == "validation" and evaluation.ensembles:
-            print("The temperatures were fitted on these images.")
+            print("The temperatures were fitted on these images.", flush=True)
     evaluation.save(workdir / "evaluation.json", split, trained)
     if not flags.FLAGS.json:
         print(f"wrote {workdir / 'evaluation.json'}")

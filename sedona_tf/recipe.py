@@ -26,6 +26,9 @@ def paper() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.source = "cifar10"  # digits, idx, synthetic, or a tensorflow-datasets name
     config.data.data_dir = ""  # folder of the IDX files or of prepared tensorflow-datasets
+    config.data.train_split = "train"  # of tensorflow-datasets any expression: "train[:90%]"
+    config.data.test_split = "test"
+    config.data.first_label = 0  # what IDX files call the first class
     config.data.limit = 0  # images to use, class by class alike; 0: all
     config.data.image_size = 0  # side in pixels to resize to; 0: as it is
     config.data.validation_fraction = 0.4  # of train, for the outer loss
@@ -179,7 +182,7 @@ def check_train(recipe: ml_collections.ConfigDict) -> None:
 def _check_data(recipe: ml_collections.ConfigDict) -> None:
     if not 0 <= recipe.seed < 2**31:
         raise UserError(f"seed must be in [0, 2**31). Received: {recipe.seed}")
-    _check(recipe, "data", amounts=("limit", "image_size", "pad"))
+    _check(recipe, "data", amounts=("limit", "image_size", "pad", "first_label"))
 
 
 def _check(

@@ -68,7 +68,16 @@ def test_damage_is_told_of_or_changes_nothing(kinds):
 
 
 NAMES = [
-    *("plan", "decoupling", "costs", "cost cache", "resolved recipe", "history", "metrics"),
+    *(
+        "plan",
+        "decoupling",
+        "costs",
+        "cost cache",
+        "resolved recipe",
+        "data record",
+        "history",
+        "metrics",
+    ),
     *("trial records", "tuner's state"),
 ]
 

@@ -15,13 +15,16 @@ import tensorflow as tf
 from absl import flags
 from search_runs import help_of
 
-from sedona_tf import backbones, decouple, evaluate, plans
+from sedona_tf import backbones, decouple, evaluate, plans, recipe
+from sedona_tf.decoupled import run
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.errors import UserError
 
 
 class Data:
     """Two splits of noise, and a count of how often each was read."""
+
+    steps_per_epoch = 10
 
     def __init__(self) -> None:
         self.reads: list[str] = []
@@ -52,16 +55,16 @@ def command(model, monkeypatch, capsys):
 
     def call(workdir, split="test", as_json=False):
         data = Data()
-        module = types.ModuleType("sedona_tf.decoupled.run")
         loaded = []
 
         def load_run(path):
             loaded.append(path)
             print("loading data")  # to stderr, away from the JSON
-            return types.SimpleNamespace(model=model, data=data, step=30, steps=40)
+            config = recipe.paper()
+            config.train.epochs = 4
+            return run.Run(config, model, data, {}, 30)
 
-        module.load_run = load_run
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(run, "load_run", load_run)
         given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json)
         monkeypatch.setattr(flags, "FLAGS", given)
         evaluate.main()
@@ -105,10 +108,15 @@ def test_json_is_what_is_written(command, tmp_path):
     assert printed == (tmp_path / "evaluation.json").read_text()
 
 
-def test_a_folder_that_is_gone_costs_the_file_alone(command, tmp_path, capsys):
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_folder_that_is_gone_costs_the_file_alone(as_json, command, model, tmp_path, capsys):
     with pytest.raises(UserError, match="cannot write .*evaluation.json"):
-        command(tmp_path / "none")
-    assert "50 test images" in capsys.readouterr().out
+        command(tmp_path / "none", as_json=as_json)
+    printed = capsys.readouterr().out
+    if as_json:
+        assert json.loads(printed) == expected(model, "test")
+    else:
+        assert "50 test images" in printed and "wrote" not in printed
 
 
 def call(arguments) -> subprocess.CompletedProcess:

@@ -35,10 +35,11 @@ __all__ = ["architecture_optimizer", "run_search"]
 def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = False) -> Plan:
     """Runs a search.
 
-    Writes into `workdir`: `recipe.json` (resolved), `snapshots/`, `checkpoints/` (the newest and
-    its predecessor), `logs/` for TensorBoard, and at the end `history.json`, `plan.json` and
-    `report.png`. The folder is locked meanwhile. On the main thread, SIGTERM and Ctrl-C are taken
-    over meanwhile: during training they end the search after the current step, saved.
+    Writes into `workdir`: `recipe.json` (resolved), `data.json` (to know the data again),
+    `snapshots/`, `checkpoints/` (the newest and its predecessor), `logs/` for TensorBoard, and at
+    the end `history.json`, `plan.json` and `report.png`. The folder is locked meanwhile. On the
+    main thread, SIGTERM and Ctrl-C are taken over meanwhile: during training they end the search
+    after the current step, saved.
 
     Args:
         recipe: see `recipes/digits.py` for the fields.
@@ -69,7 +70,9 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     store = CheckpointStore(workdir / "checkpoints", pool)
     saved = folder.checkpoint(store)
     start = saved[0] if saved else Position("pretraining", 0)
+    record = None
     if kept and saved:
+        record = data_lib.DataRecord.read(workdir)
         ended = start == Position("search", settings.steps)
         require_same_recipe(workdir, kept, recipe, "search", start, ended)
     phases = {"pretraining": settings.pretraining_steps, "search": settings.steps}
@@ -77,9 +80,8 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         raise UserError(f"the checkpoint is at {start}, past the recipe's {phases[start.phase]}.")
 
     print("loading data", flush=True)
-    source = data_lib.load_section(recipe.data, "train", limit=recipe.data.limit)
     data = data_lib.SearchData(
-        source,
+        lambda: data_lib.load_section(recipe.data, "train", limit=recipe.data.limit),
         fraction=recipe.data.validation_fraction,
         seed=recipe.seed,
         batch_size=settings.batch_size,
@@ -87,6 +89,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         inner_steps=settings.inner_steps,
         pad=recipe.data.pad,
         flip=recipe.data.flip,
+        record=record,
     )
     print(f"building the supernet of {recipe.backbone.name}", flush=True)
     keras.config.set_dtype_policy("float32")  # a training before may have left another
@@ -107,6 +110,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         model.optimizer.learning_rate = settings.architecture_learning_rate  # may be another now
         del saved  # a copy of the weights
     held = write_recipe(workdir, recipe, "search", start)
+    data.record.write(workdir)
 
     with folder.request.deferred():
         for phase in list(phases)[list(phases).index(start.phase) :]:
@@ -122,7 +126,11 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         provenance={
             "recipe": json.loads(recipe.to_json()),
             "held": held,
-            "dataset": {"name": source.name, "images": len(source.labels)},
+            "dataset": {
+                "name": recipe.data.source,
+                "images": len(data.train_indices) + len(data.validation_indices),
+                "sha256": data.record.training,
+            },
             "versions": versions(),
         },
     )
@@ -133,7 +141,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         search_report(
             workdir / "report.png",
             {**history, "candidate_names": [str(candidate) for candidate in candidates]},
-            f"SEDONA search: {backbone.name} on {source.name}, {settings.steps} steps",
+            f"SEDONA search: {backbone.name} on {recipe.data.source}, {settings.steps} steps",
         )
     return plan
 

@@ -65,7 +65,9 @@ def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarray, int]:
+def read_folder(
+    data_dir: str | Path, split: str, first_label: int = 0, num_classes: int | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Reads one split of a folder with MNIST's file names, gzipped or not.
 
     Args:
@@ -74,14 +76,18 @@ def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
             `SHA256SUMS`, as `sha256sum *-ubyte* > SHA256SUMS` writes it, every file that is read
             must be listed there and agree: a flipped bit in a plain file shows in no other way.
         split: `train` or `test`.
+        first_label: what the files call the first class; EMNIST's letters are numbered from 1.
+        num_classes: for the test split, where they are known; None counts those of the training
+            file.
 
     Returns:
-        `(images, labels, num_classes)`: uint8 `(N, H, W, 1)`, int32 `(N,)`, and one more than the
-        largest label of the training file, whatever the split.
+        `(images, labels, num_classes)`: uint8 `(N, H, W, 1)`, int32 `(N,)` from 0, and how many
+        classes the training file has, whatever the split.
 
     Raises:
-        UserError: the folder or a file is missing, or a file is damaged, not listed in
-            `SHA256SUMS` or of the wrong rank.
+        UserError: the folder or a file is missing, a file is damaged, not listed in `SHA256SUMS`
+            or of the wrong rank, or the training file's labels don't follow each other from
+            `first_label`.
     """
     folder = Path(data_dir)
     if not str(data_dir) or not folder.is_dir():
@@ -89,9 +95,18 @@ def read_folder(data_dir: str | Path, split: str) -> tuple[np.ndarray, np.ndarra
     sums = _read_sums(folder / _SUMS)
     images = _read_part(folder, sums, _PREFIXES[split], "images", 3)
     labels = _read_part(folder, sums, _PREFIXES[split], "labels", 1)
+    if split == "test" and num_classes is not None:
+        return images[..., np.newaxis], labels.astype(np.int32) - first_label, num_classes
     training = labels if split == "train" else _read_part(folder, sums, "train", "labels", 1)
-    num_classes = int(training.max()) + 1 if training.size else 0
-    return images[..., np.newaxis], labels.astype(np.int32), num_classes
+    classes = np.unique(training)
+    wrong = np.flatnonzero(classes != first_label + np.arange(len(classes)))
+    if wrong.size:
+        found, wanted = int(classes[wrong[0]]), first_label + int(wrong[0])
+        hint = f" Set data.first_label={found} if it is the first class." if not wrong[0] else ""
+        raise UserError(
+            f"the training labels in {folder} leave out {wanted}: the next one is {found}.{hint}"
+        )
+    return images[..., np.newaxis], labels.astype(np.int32) - first_label, len(classes)
 
 
 def _read_sums(path: Path) -> dict[str, str] | None:

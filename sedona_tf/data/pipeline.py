@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from sedona_tf.data.preprocessing import Normalization, augment
+from sedona_tf.data.record import DataRecord
 from sedona_tf.data.sources import Source
 from sedona_tf.data.split import bilevel_split
 from sedona_tf.errors import UserError
@@ -25,6 +28,34 @@ def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+class _Split(NamedTuple):
+    """A split in the host's memory, also where there is a GPU."""
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    digest: str
+
+    @classmethod
+    def of(cls, source: Source) -> _Split:
+        with tf.device("/CPU:0"):
+            return cls(tf.constant(source.images), tf.constant(source.labels), source.digest)
+
+
+def _require_size(name: str, size: int, part: np.ndarray) -> None:
+    if size < 1:
+        raise UserError(f"{name} must be positive. Received: {size}.")
+    if size > len(part):
+        raise UserError(f"{name} {size} is more than the {len(part)} examples of its part.")
+
+
+def _require_same(name: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise UserError(
+            f"the {name} split is not the one that the run was started with: other images, other "
+            "labels or another order. Bring it back, or start another run."
+        )
+
+
 class TrainingData:
     """A source in two parts, one to train on and one held out, as batches.
 
@@ -32,11 +63,15 @@ class TrainingData:
     that changes with the epoch; epochs follow each other without a gap, so a batch may straddle
     two. Nothing is remembered between steps: starting at step k gives what a run from 0 would
     give there.
+
+    Attributes:
+        record: what a run keeps of the data.
+        batch_size: B, of training.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Callable[[], Source],
         *,
         fraction: float = 0.1,
         seed: int = 0,
@@ -44,57 +79,118 @@ class TrainingData:
         pad: int = 4,
         flip: bool = True,
         test: Callable[[], Source] | None = None,
+        record: DataRecord | None = None,
     ) -> None:
         """Splits the source and takes the normalisation from its training part.
 
         Args:
-            source: the training split of the data; copied once, as it is stored.
+            source: the training split of the data, or what reads it; copied once, as it is stored.
             fraction: of each class that goes to the validation part.
             seed: of the split, the orders and the augmentation, in `[0, 2**31)`.
             batch_size: B, of training.
             pad: pixels of zero padding before the random crop of training images.
             flip: mirror training images at random.
-            test: reads the test split; called by `test` and nothing else.
+            test: reads the test split, if there is one.
+            record: of a run that is resumed or used. Each split is then read on first use and must
+                be the run's, and the normalisation is the run's. None: both are read now.
 
         Raises:
-            UserError: the batch is empty or larger than its part, or `fraction`, `seed` or `pad`
-                is out of range.
+            UserError: the batch is empty or larger than its part, `fraction`, `seed` or `pad` is
+                out of range, or a test image has another shape or class than those to train on.
+                All methods: a split that is read then is not the run's.
         """
         if pad < 0:
             raise UserError(f"pad must not be negative. Received: {pad}.")
         if not 0 <= seed < 2**31:
             raise UserError(f"seed must be in [0, 2**31). Received: {seed}.")
-        self.train_indices, self.validation_indices = bilevel_split(source.labels, fraction, seed)
-        self.name = source.name
-        self._require("batch_size", batch_size, self.train_indices)
-        self.normalization = Normalization.fit(source.images, self.train_indices)
-        self.num_classes = source.num_classes
+        self._read_training = source if callable(source) else lambda: source
+        self._read_test = test
+        self._fraction, self._seed, self._pad, self._flip = fraction, seed, pad, flip
         self.batch_size = batch_size
-        self._shape = tuple(int(size) for size in source.images.shape[1:])
-        self._seed, self._pad, self._flip, self._read_test = seed, pad, flip, test
-        with tf.device("/CPU:0"):
-            self._images = tf.constant(source.images)
-            self._labels = tf.constant(source.labels)
-            self._train = tf.constant(self.train_indices, tf.int64)
-            self._validation = tf.constant(self.validation_indices, tf.int64)
+        if record is not None:
+            self.record = record
+            return
+        self._training, self.record = self._load()
+        if test is not None:
+            self.record = dataclasses.replace(self.record, test=self._test.digest)
 
-    def _require(self, name: str, size: int, part: np.ndarray) -> None:
-        if size < 1:
-            raise UserError(f"{name} must be positive. Received: {size}.")
-        if size > len(part):
-            raise UserError(
-                f"{name} {size} is more than the {len(part)} examples of its part of '{self.name}'."
-            )
+    def _load(self) -> tuple[_Split, DataRecord]:
+        """Reads the training split; its record does not have the test split yet."""
+        source = self._read_training()
+        train, _ = bilevel_split(source.labels, self._fraction, self._seed)
+        _require_size("batch_size", self.batch_size, train)
+        record = DataRecord(
+            training=source.digest,
+            test=None,
+            input_shape=tuple(map(int, source.images.shape[1:])),
+            num_classes=source.num_classes,
+            training_images=len(train),
+            normalization=Normalization.fit(source.images, train),
+        )
+        return _Split.of(source), record
+
+    @functools.cached_property
+    def _training(self) -> _Split:
+        split, found = self._load()
+        _require_same("training", found.training, self.record.training)
+        return split
+
+    @functools.cached_property
+    def _test(self) -> _Split:
+        if self._read_test is None:
+            raise UserError("there is no test split here.")
+        source = self._read_test()
+        wrong = f"the test split of '{source.name}' does not fit the training split"
+        if (shape := source.images.shape[1:]) != self.input_shape:
+            raise UserError(f"{wrong}: images are {shape}, not {self.input_shape}.")
+        if (label := int(source.labels.max())) >= self.num_classes:
+            raise UserError(f"{wrong}: it has label {label}, of {self.num_classes} classes.")
+        if self.record.test is not None:
+            _require_same("test", source.digest, self.record.test)
+        return _Split.of(source)
+
+    def load(self) -> TrainingData:
+        """Reads what the record is of, now rather than on first use.
+
+        Raises:
+            UserError: see the constructor.
+        """
+        _ = self._training, self.record.test and self._test
+        return self
+
+    @functools.cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray]:
+        return bilevel_split(self._training.labels.numpy(), self._fraction, self._seed)
+
+    @property
+    def train_indices(self) -> np.ndarray:
+        """int64, sorted: which examples of the split are trained on."""
+        return self._parts[0]
+
+    @property
+    def validation_indices(self) -> np.ndarray:
+        """int64, sorted: which are held out."""
+        return self._parts[1]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """`(height, width, channels)`."""
-        return self._shape
+        return self.record.input_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Of the task."""
+        return self.record.num_classes
+
+    @property
+    def normalization(self) -> Normalization:
+        """By the statistics of the training part."""
+        return self.record.normalization
 
     @property
     def steps_per_epoch(self) -> int:
         """Training batches that hold about as many images as the training part, at least 1."""
-        return max(round(len(self.train_indices) / self.batch_size), 1)
+        return max(round(self.record.training_images / self.batch_size), 1)
 
     def training(self, start_step: int, steps: int) -> tf.data.Dataset:
         """Batches `(images (B, H, W, C) float32, labels (B,) int32)` of the training part.
@@ -112,49 +208,59 @@ class TrainingData:
 
     def validation(self, batch_size: int = 500) -> tf.data.Dataset:
         """The held-out part once, as batches like the training's but not augmented."""
-        images = tf.gather(self._images, self._validation)
-        return self._once(images, tf.gather(self._labels, self._validation), batch_size)
+        return self._once(self._training, self.validation_indices, batch_size)
 
     def test(self, batch_size: int = 500) -> tf.data.Dataset:
-        """The test split once, as `validation`; reads it now, for the first time.
+        """The test split once, as `validation`.
 
         Raises:
             UserError: if there is none.
         """
-        if self._read_test is None:
-            raise UserError(f"'{self.name}' has no test split here.")
-        source = self._read_test()
-        return self._once(tf.constant(source.images), tf.constant(source.labels), batch_size)
+        return self._once(self._test, np.arange(self._test.labels.shape[0]), batch_size)
 
-    def _once(self, images: tf.Tensor, labels: tf.Tensor, batch_size: int) -> tf.data.Dataset:
-        dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
-        return _untuned(dataset.map(lambda x, y: (self.normalization(x), y)).prefetch(1))
+    def _once(self, split: _Split, chosen: np.ndarray, batch_size: int) -> tf.data.Dataset:
+        def element(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            images = self.normalization(tf.gather(split.images, indices))
+            return images, tf.gather(split.labels, indices)
+
+        dataset = tf.data.Dataset.from_tensor_slices(chosen).batch(batch_size).map(element)
+        return _untuned(dataset.prefetch(1))
 
     def _training_batch(
         self, stream: int, step: tf.Tensor, batches: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        chosen = self._choose(stream, self._train, step, batches * self.batch_size)
+        chosen = self._choose(stream, self.train_indices, step, batches * self.batch_size)
         key = tf.random.experimental.stateless_fold_in(
             tf.constant([self._seed, stream], tf.int64), step
         )
-        images = augment(tf.gather(self._images, chosen), key, self._pad, self._flip)
-        return self.normalization(images), tf.gather(self._labels, chosen)
+        images = augment(tf.gather(self._training.images, chosen), key, self._pad, self._flip)
+        return self.normalization(images), tf.gather(self._training.labels, chosen)
 
-    def _choose(self, stream: int, part: tf.Tensor, step: tf.Tensor, count: int) -> tf.Tensor:
-        """The source's indices `(count,)` of the stream's examples at a step."""
-        size = part.shape[0]
+    def _choose(self, stream: int, part: np.ndarray, step: tf.Tensor, count: int) -> tf.Tensor:
+        """The source's indices `(count,)` of the stream's examples at a step.
+
+        The permutation takes three integers, and of each only the low 8 bits where there are up to
+        65,536 examples. So its keys are hashed from seed, stream and epoch. Two permutations
+        follow each other: of the orders of one, 2**24, some thousand epochs would share a few.
+        """
+        size = len(part)
+        with tf.init_scope(), tf.device("/CPU:0"):  # outside of the graph, which it would fill
+            examples = tf.constant(part)
         index = step * count + tf.range(count, dtype=tf.int64)
-        epoch = index // size
-        seeds = [tf.fill((count,), np.int64(value)) for value in (self._seed, stream)]
-        # Not tf.random.experimental.index_shuffle: in TensorFlow 2.21 it pads one seed per batch
-        # to the op's three integers correctly, but not one seed per index.
-        position = tf.raw_ops.RandomIndexShuffle(
-            index=index % size,
-            seed=tf.stack([*seeds, epoch], axis=1),
-            max_index=tf.constant(size - 1, tf.int64),
-            rounds=4,
-        )
-        return tf.gather(part, position)
+
+        def key(epoch: tf.Tensor) -> tf.Tensor:
+            seed = tf.constant([self._seed, stream], tf.int64)
+            seed = tf.random.experimental.stateless_fold_in(seed, epoch)
+            return tf.random.stateless_uniform((6,), seed, None, None, tf.int32)
+
+        epochs, which = tf.unique(index // size)
+        keys = tf.gather(tf.map_fn(key, epochs, fn_output_signature=tf.int32), which)
+        position = index % size
+        for each in tf.split(keys, 2, axis=1):
+            position = tf.raw_ops.RandomIndexShuffle(
+                index=position, seed=each, max_index=tf.constant(size - 1, tf.int64), rounds=4
+            )
+        return tf.gather(examples, position)
 
     def _dataset(
         self, start_step: int, steps: int, element: Callable[[tf.Tensor], object]
@@ -163,6 +269,7 @@ class TrainingData:
             raise UserError(f"start_step must not be negative. Received: {start_step}.")
         if steps < 1:
             raise UserError(f"steps must be positive. Received: {steps}.")
+        _ = self._parts  # read now, not while the steps are traced
         dataset = tf.data.Dataset.range(start_step, start_step + steps)
         dataset = dataset.map(element, num_parallel_calls=2, deterministic=True)
         return _untuned(dataset.prefetch(2))
@@ -173,7 +280,7 @@ class SearchData(TrainingData):
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Callable[[], Source],
         *,
         validation_batch_size: int = 64,
         inner_steps: int = 1,
@@ -193,7 +300,7 @@ class SearchData(TrainingData):
             UserError: as there, also for these sizes.
         """
         super().__init__(source, fraction=fraction, **kwargs)
-        self._require("validation_batch_size", validation_batch_size, self.validation_indices)
+        _require_size("validation_batch_size", validation_batch_size, self.validation_indices)
         if inner_steps < 1:
             raise UserError(f"inner_steps must be positive. Received: {inner_steps}.")
         self._validation_batch_size = validation_batch_size
@@ -214,17 +321,16 @@ class SearchData(TrainingData):
         Raises:
             UserError: `start_step` is negative or `steps` is not positive.
         """
-        leading = (self._inner_steps + 1, self.batch_size)
+        leading, held_out = (self._inner_steps + 1, self.batch_size), self.validation_indices
 
         def element(step: tf.Tensor) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
             images, labels = self._training_batch(_INNER, step, leading[0])
-            chosen = self._choose(_OUTER, self._validation, step, self._validation_batch_size)
+            images = tf.reshape(images, leading + self.input_shape)
+            chosen = self._choose(_OUTER, held_out, step, self._validation_batch_size)
+            outer = self.normalization(tf.gather(self._training.images, chosen))
             return {
-                "train": (tf.reshape(images, leading + self._shape), tf.reshape(labels, leading)),
-                "validation": (
-                    self.normalization(tf.gather(self._images, chosen)),
-                    tf.gather(self._labels, chosen),
-                ),
+                "train": (images, tf.reshape(labels, leading)),
+                "validation": (outer, tf.gather(self._training.labels, chosen)),
             }
 
         return self._dataset(start_step, steps, element)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 import os
 
 import ml_collections
@@ -10,6 +12,7 @@ import numpy as np
 
 from sedona_tf.data.catalogue import read_catalogue
 from sedona_tf.data.idx import read_folder
+from sedona_tf.data.memory import require_memory
 from sedona_tf.data.resizing import resize
 from sedona_tf.data.split import bilevel_split, stratified_subset
 from sedona_tf.data.synthetic import synthetic
@@ -68,6 +71,15 @@ class Source:
                     first = start + int(np.argmin(finite))
                     raise self._wrong(f"image {first} is not finite", "no NaN, no infinity")
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the images and labels, their order, shape and type, in hexadecimal."""
+        found = hashlib.sha256()
+        for array in (self.images, self.labels):
+            found.update(f"{array.dtype.str} {array.shape};".encode())
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
+
     def _wrong(self, found: str, allowed: str) -> UserError:
         return UserError(f"data '{self.name}': {found}. Allowed: {allowed}.")
 
@@ -81,6 +93,7 @@ def load(
     limit: int = 0,
     image_size: int = 0,
     as_stored: bool = False,
+    first_label: int = 0,
 ) -> Source:
     """Loads a split into memory.
 
@@ -94,6 +107,7 @@ def load(
         limit: if positive, at most so many examples, class-stratified, always the same ones;
             `synthetic` makes so many (0: 1024).
         image_size: if positive, height and width to resize to (`synthetic`: 0 is 32).
+        first_label: of `idx`, the first class in its files.
         as_stored: leave the images at the size they are stored at; not those of a data set of the
             catalogue that does not declare one size, nor `synthetic`, which has none.
 
@@ -118,38 +132,54 @@ def load(
     if config_name == "digits":
         images, labels = _digits(split)
     elif config_name == "idx":
-        images, labels, own_classes = read_folder(data_dir, split)
+        images, labels, own_classes = read_folder(data_dir, split, first_label, num_classes)
     elif config_name == "synthetic":
         own_classes = num_classes or 10
+        require_memory(config_name, (limit or 1024) * (image_size or 32) ** 2 * 3)
         images, labels = synthetic(
             split, count=limit or 1024, image_size=image_size or 32, num_classes=own_classes
         )
     else:
         images, labels, own_classes = read_catalogue(
-            config_name, split, data_dir=data_dir, image_size=image_size, as_stored=as_stored
+            config_name,
+            split,
+            data_dir=data_dir,
+            image_size=image_size,
+            as_stored=as_stored,
+            limit=limit,
         )
     num_classes = own_classes if num_classes is None else num_classes
     if num_classes is None:
         raise UserError(f"data '{config_name}' does not tell its classes; set num_classes.")
     source = Source(config_name, images, labels, num_classes)
-    if limit:
+    if 0 < limit < len(labels):
         chosen = stratified_subset(labels, limit)
         images, labels = images[chosen], labels[chosen]
-    images = images if as_stored else resize(images, image_size)
+    if not as_stored:
+        pixels = image_size**2 if image_size else math.prod(images.shape[1:3])
+        require_memory(config_name, len(images) * pixels * images.shape[3] * images.itemsize)
+        images = resize(images, image_size)
     return dataclasses.replace(source, images=images, labels=labels)
 
 
 def load_section(
-    settings: ml_collections.ConfigDict, split: str, *, limit: int = 0, as_stored: bool = False
+    settings: ml_collections.ConfigDict,
+    split: str,
+    *,
+    num_classes: int | None = None,
+    limit: int = 0,
+    as_stored: bool = False,
 ) -> Source:
-    """Loads a split of what a recipe's section `data` names; otherwise as `load`."""
+    """Loads what a recipe's section `data` names for `train` or `test`; otherwise as `load`."""
     return load(
         settings.source,
-        split,
+        settings[f"{split}_split"],
         data_dir=os.path.expanduser(settings.data_dir),
+        num_classes=num_classes,
         limit=limit,
         image_size=settings.image_size,
         as_stored=as_stored,
+        first_label=settings.first_label,
     )
 
 

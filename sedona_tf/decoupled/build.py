@@ -48,21 +48,42 @@ def resolve(recipe: ml_collections.ConfigDict, method: str) -> ml_collections.Co
     return recipe
 
 
-def build_data(recipe: ml_collections.ConfigDict) -> data_lib.TrainingData:
-    """Reads the recipe's training images, split as the section `train` says.
+def build_data(
+    recipe: ml_collections.ConfigDict,
+    *,
+    test: bool = False,
+    record: data_lib.DataRecord | None = None,
+) -> data_lib.TrainingData:
+    """The recipe's data, split as the section `train` says.
 
-    The test split is read when it is asked for.
+    Args:
+        recipe: see `recipes/digits.py`.
+        test: with the test split.
+        record: of a run that is resumed or used, see `TrainingData`; None for a new one.
+
+    Raises:
+        UserError: see `TrainingData`.
     """
     settings = recipe.data
-    print("loading data", flush=True)
+
+    def training() -> data_lib.Source:
+        print("loading data", flush=True)
+        return data_lib.load_section(settings, "train", limit=settings.limit)
+
+    def testing() -> data_lib.Source:
+        return data_lib.load_section(
+            settings, "test", num_classes=record.num_classes if record else None
+        )
+
     return data_lib.TrainingData(
-        data_lib.load_section(settings, "train", limit=settings.limit),
+        training,
         fraction=recipe.train.validation_fraction,
         seed=recipe.seed,
         batch_size=recipe.train.batch_size,
         pad=settings.pad,
         flip=settings.flip,
-        test=lambda: data_lib.load_section(settings, "test"),
+        test=testing if test else None,
+        record=record,
     )
 
 

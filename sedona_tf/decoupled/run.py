@@ -18,6 +18,7 @@ from sedona_tf import data as data_lib
 from sedona_tf.backbones import Backbone
 from sedona_tf.callbacks import NanGuard, StepCallback, TensorBoard
 from sedona_tf.checkpoints import CheckpointStore, Position
+from sedona_tf.data import DataRecord
 from sedona_tf.decoupled.build import (
     build_backbone,
     build_data,
@@ -38,7 +39,7 @@ from sedona_tf.kernels import share_of_cores
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
-from sedona_tf.reporting.metrics import save_metrics
+from sedona_tf.reporting.metrics import load_metrics, save_metrics
 from sedona_tf.resolved_recipe import read_recipe, require_same_recipe, write_recipe
 from sedona_tf.run_folder import RunFolder, open_folder
 
@@ -55,6 +56,7 @@ class Run:
         recipe: the resolved recipe.
         model: the decoupled model.
         data: its training, validation and test images.
+        temperatures: `(K,)`, fitted when the run ended; None if it has not ended.
         history: by epoch: `step`, `epoch`, `loss`, `block_k_loss`, `accuracy`, `val_*`,
             `step_seconds` (a training step's mean, without the process's first, which traces).
         step: steps that the model has been trained for when it was made or loaded.
@@ -65,11 +67,20 @@ class Run:
     data: data_lib.TrainingData
     history: dict[str, list]
     step: int = 0
+    temperatures: tuple[float, ...] | None = None
 
     @property
     def steps(self) -> int:
         """Of the whole training."""
         return self.recipe.train.epochs * self.data.steps_per_epoch
+
+    def ensemble(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> Ensemble:
+        """The ensemble of all blocks, calibrated on the validation part unless it has been."""
+        ensemble = Ensemble(self.model, progress=True, callbacks=callbacks)
+        if self.temperatures is None:
+            return ensemble.calibrate(self.data.validation())
+        ensemble.temperatures = self.temperatures
+        return ensemble
 
 
 def run_training(
@@ -85,9 +96,9 @@ def run_training(
 ) -> Evaluation:
     """Trains a decoupled network and measures it.
 
-    Writes into `workdir`: `recipe.json` (resolved), `decoupling.json`, `checkpoints/` (the newest
-    and its predecessor), `logs/` for TensorBoard, and at the end `history.json`, `metrics.json` and
-    `curves.png`.
+    Writes into `workdir`: `recipe.json` (resolved), `data.json` (to know the data again),
+    `decoupling.json`, `checkpoints/` (the newest and its predecessor), `logs/` for TensorBoard, and
+    at the end `history.json`, `metrics.json` and `curves.png`.
 
     Args:
         recipe: see `recipes/digits.py` for the fields; its sections `data`, `backbone`, `train`.
@@ -111,7 +122,8 @@ def run_training(
         make_repeatable(recipe.seed, recipe.deterministic)
         store = CheckpointStore(workdir / "checkpoints")
         saved = folder.checkpoint(store)
-        data = build_data(recipe)
+        record = DataRecord.read(workdir) if saved else None
+        data = build_data(recipe, test=True, record=record)
         backbone = build_backbone(recipe, data.input_shape, data.num_classes)
         decoupling = build_decoupling(method, plan, backbone, num_blocks)
         steps, start = recipe.train.epochs * data.steps_per_epoch, 0
@@ -122,6 +134,7 @@ def run_training(
             require_same_recipe(workdir, folder.kept, recipe, "train", saved[0], ended)
             if start > steps:
                 raise UserError(f"the checkpoint is at {saved[0]}, past the recipe's {steps}.")
+        data.load()
         run = Run(recipe, _model(recipe, backbone, decoupling, devices, data), data, {})
         if saved:
             restore(saved[1], run.model, run.history)
@@ -129,6 +142,7 @@ def run_training(
         # First: it makes the folder the run's.
         write_recipe(workdir, recipe, "train", Position(PHASE, start))
         decoupling.save(workdir / "decoupling.json")
+        data.record.write(workdir)
         with folder.request.deferred():
             _fit(run, start, steps, folder, store, extra_callbacks)
         return _measure(run, folder, method, extra_callbacks)
@@ -137,11 +151,13 @@ def run_training(
 def load_run(workdir: Path) -> Run:
     """Rebuilds a run from its folder, with the weights of its newest checkpoint.
 
+    Its data are read when they are used, and must be those of the training.
+
     Raises:
         UserError: if the folder holds no run, or one of its files is damaged.
     """
     recipe = read_recipe(workdir, "train")
-    data = build_data(recipe)
+    data = build_data(recipe, test=True, record=DataRecord.read(workdir))
     backbone = build_backbone(recipe, data.input_shape, data.num_classes)
     decoupling = Decoupling.load(workdir / "decoupling.json", backbone)
     saved = CheckpointStore(workdir / "checkpoints").read()
@@ -150,6 +166,10 @@ def load_run(workdir: Path) -> Run:
     model = _model(recipe, backbone, decoupling, "auto", data)
     run = Run(recipe, model, data, {}, saved[0].step)
     restore(saved[1], run.model, run.history)
+    if (workdir / "metrics.json").exists():
+        metrics = load_metrics(workdir / "metrics.json")
+        if metrics.epochs * data.steps_per_epoch == saved[0].step:  # not resumed since
+            run.temperatures = metrics.temperatures
     return run
 
 
@@ -161,7 +181,10 @@ def _model(
     data: data_lib.TrainingData,
 ) -> DecoupledModel:
     steps = recipe.train.epochs * data.steps_per_epoch
-    batch = data.training(0, 1).element_spec
+    batch = (
+        tf.TensorSpec((data.batch_size, *data.input_shape)),
+        tf.TensorSpec((data.batch_size,), tf.int32),
+    )
     return build_model(recipe, backbone, decoupling, devices, batch, steps)
 
 
@@ -256,16 +279,20 @@ def _measure(
     method: str,
     extra: Sequence[keras.callbacks.Callback],
 ) -> Evaluation:
-    """Evaluates on the test split, for the first time, and writes what came out."""
+    """Writes how the training went, evaluates on the test split, and writes what came out."""
     model, recipe, data, workdir = run.model, run.recipe, run.data, folder.path
-    ensemble = Ensemble(model, progress=True, callbacks=extra).calibrate(data.validation())
-    evaluation = ensemble.evaluate(data.test())
+    folder.lock.require()
+    save_history(workdir / "history.json", "training", run.history)
+    title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"
+    with dispensable("curves.png"):
+        training_curves(workdir / "curves.png", run.history, title)
+    evaluation = run.ensemble(extra).evaluate(data.test())
     step_seconds = [value for value in run.history.get("step_seconds", []) if value == value]
     metrics = {
         "method": method,
         "num_blocks": model.decoupling.num_blocks,
         "data": {
-            "name": data.name,
+            "name": recipe.data.source,
             "limit": recipe.data.limit,
             "training_images": len(data.train_indices),
             "input_shape": list(data.input_shape),
@@ -286,9 +313,5 @@ def _measure(
         "date": datetime.date.today().isoformat(),
     }
     folder.lock.require()
-    save_history(workdir / "history.json", "training", run.history)
     save_metrics(workdir / "metrics.json", metrics)
-    title = f"{method}, {recipe.backbone.name}, K = {model.decoupling.num_blocks}"
-    with dispensable("curves.png"):
-        training_curves(workdir / "curves.png", run.history, title)
     return evaluation

@@ -11,7 +11,6 @@ import tensorflow as tf
 from tensorflow.types.experimental import ConcreteFunction
 
 from sedona_tf import data as data_lib
-from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.decoupled.run import Run, load_run
 from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_folder, locked, make_folder, remove_partial
@@ -112,7 +111,10 @@ def save_signatures(folder: Path, signatures: Mapping[str, ConcreteFunction]) ->
 
 def _stored_images(run: Run) -> data_lib.Source:
     """A few test images as the data set has them."""
-    return data_lib.load_section(run.recipe.data, "test", limit=max(BATCH_SIZES), as_stored=True)
+    classes, count = run.data.num_classes, max(BATCH_SIZES)
+    return data_lib.load_section(
+        run.recipe.data, "test", num_classes=classes, limit=count, as_stored=True
+    )
 
 
 def _signatures(run: Run, stored: data_lib.Source) -> dict[str, ConcreteFunction]:
@@ -125,6 +127,5 @@ def _signatures(run: Run, stored: data_lib.Source) -> dict[str, ConcreteFunction
     )
     temperatures = None
     if len(run.model.blocks) > 1:
-        ensemble = Ensemble(run.model, progress=True).calibrate(run.data.validation())
-        temperatures = ensemble.temperatures
+        temperatures = run.ensemble().temperatures
     return build_signatures(run.model, preprocessing, temperatures)

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras_tuner
 import ml_collections
 
+from sedona_tf.data import DataRecord
 from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, unknown_name
@@ -42,9 +43,10 @@ def run_tuning(
 ) -> list[TrialRecord]:
     """Tries decouplings by training each, until so many trials or all decouplings are done.
 
-    Writes into `workdir`: `recipe.json` (resolved), `trials.json` (after each trial), `tuner/`
-    (the tuner's state) and at the end `decoupling.json`, that of the best trial. The folder is
-    locked meanwhile. A signal ends the tuning after the current step; that trial is lost.
+    Writes into `workdir`: `recipe.json` (resolved), `data.json` (to know the data again),
+    `trials.json` (after each trial), `tuner/` (the tuner's state) and at the end `decoupling.json`,
+    that of the best trial. The folder is locked meanwhile. A signal ends the tuning after the
+    current step; that trial is lost.
 
     Args:
         recipe: its sections `data`, `backbone`, `train` and `search.space`.
@@ -80,8 +82,11 @@ def run_tuning(
         for each in (workdir, state, *state.glob("trial_*")):
             remove_partial(each)
         make_repeatable(recipe.seed, recipe.deterministic)
-        hypermodel = DecouplingHyperModel(recipe, build_data(recipe), num_blocks)
+        record = DataRecord.read(workdir) if folder.kept else None
+        data = build_data(recipe, record=record).load()
+        hypermodel = DecouplingHyperModel(recipe, data, num_blocks)
         if not folder.kept:
+            data.record.write(workdir)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe, "tune")
         runner = DecouplingTuner(

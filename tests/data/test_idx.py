@@ -8,10 +8,10 @@ import shutil
 import struct
 import subprocess
 
-import ml_collections
 import numpy as np
 import pytest
 
+from sedona_tf import recipe
 from sedona_tf.data import load, load_section
 from sedona_tf.data.idx import read_idx
 from sedona_tf.errors import UserError
@@ -55,11 +55,31 @@ def test_the_home_folder_and_a_byte_order_mark_in_the_list_of_sums(tmp_path, mon
     sums = [f"{hashlib.sha256((tmp_path / n).read_bytes()).hexdigest()}  {n}\n" for n in names]
     (tmp_path / "SHA256SUMS").write_text("".join(sums), encoding="utf-8-sig")
     monkeypatch.setenv("HOME", str(tmp_path.parent))
-    settings = ml_collections.ConfigDict(
-        {"source": "idx", "data_dir": f"~/{tmp_path.name}", "image_size": 0}
-    )
+    settings = recipe.paper().data
+    settings.source, settings.data_dir = "idx", f"~/{tmp_path.name}"
     images = load_section(settings, "train").images[..., 0]
     np.testing.assert_array_equal(images, arrays["train-images-idx3"])
+
+
+def test_labels_that_do_not_begin_at_nought(tmp_path):
+    """EMNIST's letters are 1 to 26, and were 27 classes."""
+    arrays = write_folder(tmp_path, False)
+    for part, array in arrays.items():
+        if "labels" in part:
+            (tmp_path / f"{part}-ubyte").write_bytes(encode(array + 1))
+    for split in ("train", "test"):
+        with pytest.raises(UserError, match="leave out 0: the next one is 1.*first_label=1"):
+            load("idx", split, data_dir=str(tmp_path))
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        source = load("idx", split, data_dir=str(tmp_path), first_label=1)
+        np.testing.assert_array_equal(source.labels, arrays[f"{prefix}-labels-idx1"])
+        assert source.num_classes == 4
+    with pytest.raises(UserError, match="leave out 2: the next one is 1"):
+        load("idx", "train", data_dir=str(tmp_path), first_label=2)
+    gap = arrays["train-labels-idx1"] * 2 + 1
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(encode(gap))
+    with pytest.raises(UserError, match="leave out 2: the next one is 3"):
+        load("idx", "train", data_dir=str(tmp_path), first_label=1)
 
 
 VALUES = encode(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))

@@ -9,8 +9,10 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from sedona_tf.data import Source, catalogue, load
+from sedona_tf import recipe
+from sedona_tf.data import Source, catalogue, load, load_section, stratified_subset
 from sedona_tf.data.resizing import resize
 from sedona_tf.errors import UserError
 
@@ -54,6 +56,12 @@ def test_limit_and_image_size():
     everything = load("digits", "train").labels
     # Largest remainders round each class's share up or down.
     assert (np.abs(counts - 100 * np.bincount(everything) / len(everything)) < 1).all()
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic"])
+def test_what_would_fill_the_memory_is_refused(name):
+    with pytest.raises(UserError, match="Allowed: 4 GiB"):
+        load(name, "train", limit=1_000, image_size=10_000)
 
 
 def test_as_stored_leaves_out_the_resizing():
@@ -156,7 +164,7 @@ def test_catalogue_reads_a_prepared_data_set(prepared, monkeypatch):
     assert load("tiny_mixed", "train", data_dir=prepared, image_size=4).images.shape[1:3] == (4, 4)
     stored = load("tiny_same", "train", data_dir=prepared, image_size=6, as_stored=True)
     assert stored.images.shape[1:3] == (6, 6)  # it declares (None, None, 3)
-    with pytest.raises(UserError, match="3 sizes; set image_size"):
+    with pytest.raises(UserError, match="several sizes; set image_size"):
         load("tiny_mixed", "train", data_dir=prepared)
     with pytest.raises(UserError, match="cannot read split 'none'") as caught:
         load("tiny_same", "none", data_dir=prepared)
@@ -164,8 +172,42 @@ def test_catalogue_reads_a_prepared_data_set(prepared, monkeypatch):
 
 
 def test_catalogue_without_pairs(prepared):
-    with pytest.raises(UserError, match="cannot read split 'train' of 'tiny_same'"):
+    with pytest.raises(UserError, match="'tiny_same' does not name a pair"):
         load("tiny_same", "train", data_dir=prepared)
+
+
+def test_catalogue_without_a_test_split(prepared, monkeypatch):
+    """Refused with the splits that there are; the recipe may name other parts."""
+    supervise(monkeypatch)
+    settings = recipe.paper().data
+    settings.source, settings.data_dir, settings.image_size = "tiny_same", prepared, 4
+    with pytest.raises(UserError, match="split 'test' of 'tiny_same', which has train.*test_split"):
+        load_section(settings, "test")
+    settings.train_split, settings.test_split = "train[:6]", "train[6:]"
+    values = [load_section(settings, s).images[:, 0, 0, 0].tolist() for s in ("train", "test")]
+    assert [len(each) for each in values] == [6, 3]
+    assert sorted(values[0] + values[1]) == list(range(9))
+
+
+def test_a_limit_is_what_is_decoded(prepared, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    supervise(monkeypatch)
+    whole = load("tiny_same", "train", data_dir=prepared)
+    decoded, decode = [], tfds.features.Image.decode_example
+
+    def count(self, example):
+        result = decode(self, example)
+        tf.py_function(lambda: decoded.append(1), [], [])
+        return result
+
+    monkeypatch.setattr(tfds.features.Image, "decode_example", count)
+    few = load("tiny_same", "train", data_dir=prepared, limit=3)
+    chosen = stratified_subset(whole.labels, 3)
+    np.testing.assert_array_equal(few.images, whole.images[chosen])
+    np.testing.assert_array_equal(few.labels, whole.labels[chosen])
+    assert len(decoded) == 3
+    mixed = load("tiny_mixed", "train", data_dir=prepared, limit=3, image_size=5)
+    assert mixed.images.shape == (3, 5, 5, 3)
 
 
 def test_catalogue_without_the_package(monkeypatch):
@@ -200,15 +242,22 @@ def test_catalogue_refuses_large_and_failed(monkeypatch):
         raise OSError("checksum\nof many lines")
 
     fake = types.SimpleNamespace(
-        info=types.SimpleNamespace(dataset_size=4 * 2**30 + 1),
+        info=types.SimpleNamespace(
+            features={
+                "image": tfds.features.Image(shape=(1024, 1024, 1)),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            },
+            supervised_keys=("image", "label"),
+            splits={"train": types.SimpleNamespace(num_examples=4097)},
+        ),
         data_dir="/somewhere",
         is_prepared=lambda: False,
         download_and_prepare=fail,
     )
     monkeypatch.setattr(tfds, "builder", lambda *arguments, **named: fake)
-    with pytest.raises(UserError, match="has 4.0 GiB.*Allowed: 4 GiB"):
-        load("huge", "train")
-    fake.info.dataset_size = 4 * 2**30
+    for arguments in ({}, {"image_size": 2048, "limit": 1025}):
+        with pytest.raises(UserError, match="takes 4.0 GiB.*Allowed: 4 GiB"):
+            load("huge", "train", **arguments)
     monkeypatch.setattr(catalogue.urllib.request, "getproxies", lambda: {"https": "proxy"})
     with pytest.raises(UserError, match="cannot be downloaded: checksum$"):
-        load("huge", "train")
+        load("huge", "train", limit=4096)
