@@ -1,4 +1,7 @@
-"""Lets the reference show `Example:` sections of docstrings as code; griffe knows `Examples:`."""
+"""Lets the reference show `Example:` sections of docstrings as code; griffe knows `Examples:`.
+
+An `Example: words` would be a note to griffe, and its `>>>` Markdown's sign for nested quotes.
+"""
 
 from __future__ import annotations
 
@@ -14,5 +17,11 @@ class DocstringExamples(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
             obj.docstring.value = re.sub(
-                r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.MULTILINE
+                r"^( *)Example:(?: (.+))?$", _section, obj.docstring.value, flags=re.MULTILINE
             )
+
+
+def _section(found: re.Match) -> str:
+    indent, words = found.groups()
+    first = f"\n{indent}    {words[0].upper()}{words[1:]}\n" if words else ""
+    return f"{indent}Examples:{first}"

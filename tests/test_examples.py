@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 
+import griffe
+import pytest
 import tensorflow as tf
 from search_runs import ENVIRONMENT, ROOT
 
@@ -34,3 +37,18 @@ def test_decoupled_digits(tmp_path):
 def test_the_docs_show_the_example():
     """A formatter of code in Markdown once rewrote the marker, which mkdocs then took for code."""
     assert '\n--8<-- "examples/decoupled_digits.py"\n' in (ROOT / "docs/example.md").read_text()
+
+
+@pytest.mark.parametrize("words", ["", " it adds up."])
+def test_the_docs_show_examples_of_docstrings_as_code(words):
+    """With words after the colon too, which made nested quotes of them, one for each `>`."""
+    extension = runpy.run_path(str(ROOT / "docs/docstring_examples.py"))["DocstringExamples"]()
+    text = f"Adds.\n\nExample:{words}\n    >>> 1 + 1\n    2\n\nArgs:\n    x: a number."
+    shown = griffe.Class("C", docstring=griffe.Docstring(text))
+    extension.on_object(obj=shown)
+    summary, examples, arguments = shown.docstring.parse("google", warnings=False)
+    kinds = [section.kind.value for section in (summary, examples, arguments)]
+    assert kinds == ["text", "examples", "parameters"]
+    prose = [(griffe.DocstringSectionKind.text, "It adds up.")] if words else []
+    code = (griffe.DocstringSectionKind.examples, ">>> 1 + 1\n2")
+    assert examples.value == [*prose, code]

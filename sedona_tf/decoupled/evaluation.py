@@ -74,7 +74,8 @@ class Evaluation:
 
         Args:
             path: the file; an existing one is replaced.
-            split, trained: noted in the file, see `described`.
+            split: noted in the file, see `described`.
+            trained: noted in the file, see `described`.
 
         Raises:
             UserError: if it cannot be written.

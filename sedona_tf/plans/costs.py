@@ -141,7 +141,8 @@ class Costs:
         """A block's cost: units `first` to `last`, from 1, and what closes it.
 
         Args:
-            first, last: the block's units, both inclusive.
+            first: the block's lowest unit.
+            last: its highest unit, inclusive.
             candidate: index of its auxiliary net; the last block has the head instead.
 
         Returns:

@@ -84,7 +84,9 @@ class Plan:
         """A plan to which every cut and every candidate is as good as any other.
 
         Args:
-            backbone, units, candidates: see the class.
+            backbone: see the class.
+            units: see the class.
+            candidates: see the class.
         """
         cuts = len(units) - 1
         beta = ((0.0,) * len(candidates),) * cuts
@@ -133,7 +135,8 @@ class Plan:
         Args:
             num_blocks: K, from 1 to L.
             costs: of this plan's network and candidates.
-            balance, max_slowdown: see `cost_aware.choose`.
+            balance: see `cost_aware.choose`.
+            max_slowdown: see `cost_aware.choose`.
             max_memory: bytes that no block may exceed.
 
         Raises:

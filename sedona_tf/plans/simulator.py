@@ -122,7 +122,8 @@ def simulate(
         schedule: `"pipelined"` or `"lockstep"`; no matter for one block.
         devices: `(K,)` index of each block's device, from 0; None: one device a block.
         link: between neighbours that live on different devices; or `(K-1,)` links, one a cut.
-        barrier, helping: see the module.
+        barrier: see the module.
+        helping: see the module.
 
     Raises:
         UserError: for an unknown schedule, no blocks, or devices that do not fit.
