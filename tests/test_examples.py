@@ -7,7 +7,6 @@ import runpy
 import subprocess
 import sys
 
-import griffe
 import pytest
 import tensorflow as tf
 from search_runs import ENVIRONMENT, ROOT
@@ -42,6 +41,7 @@ def test_the_docs_show_the_example():
 @pytest.mark.parametrize("words", ["", " it adds up."])
 def test_the_docs_show_examples_of_docstrings_as_code(words):
     """With words after the colon too, which made nested quotes of them, one for each `>`."""
+    griffe = pytest.importorskip("griffe")  # of the extra `docs`
     extension = runpy.run_path(str(ROOT / "docs/docstring_examples.py"))["DocstringExamples"]()
     text = f"Adds.\n\nExample:{words}\n    >>> 1 + 1\n    2\n\nArgs:\n    x: a number."
     shown = griffe.Class("C", docstring=griffe.Docstring(text))
