@@ -7,6 +7,7 @@ from sedona_tf.auxiliary.registry import (
     Kind,
     build_auxiliary,
     candidates_from,
+    check_candidates,
     kinds,
     register,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Option",
     "build_auxiliary",
     "candidates_from",
+    "check_candidates",
     "cross_entropy",
     "kinds",
     "register",

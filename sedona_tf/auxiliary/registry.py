@@ -15,9 +15,18 @@ from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.predsim import predsim, predsim_loss
 from sedona_tf.auxiliary.separable import FEATURES, separable
 from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.backbones.effects import check_effects
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["Candidate", "Kind", "build_auxiliary", "candidates_from", "kinds", "register"]
+__all__ = [
+    "Candidate",
+    "Kind",
+    "build_auxiliary",
+    "candidates_from",
+    "check_candidates",
+    "kinds",
+    "register",
+]
 
 Outputs = Any
 """A tensor or a nest of tensors; a mixture of candidates adds it up leaf by leaf."""
@@ -32,7 +41,8 @@ class Kind:
             option given; its name counts and initialisers are its own business. Outputs of all
             candidates of one search must have one structure, since the local output is their
             weighted sum.
-        loss: `(outputs, labels, smoothing)` to a scalar; the local loss.
+        loss: `(outputs, labels, smoothing)` to a scalar; the local loss. Only `cross_entropy` is
+            smoothed: any other gets 0, in the search as in training.
         logits: `outputs` to class logits `(batch, num_classes)`, for early exits and ensembles.
         options: name to what a plan file may give it. One called `loss` names a key of `LOSSES`,
             which takes the place of this loss and these logits.
@@ -51,6 +61,11 @@ class Kind:
     loss: Callable[[Outputs, tf.Tensor, float], tf.Tensor]
     logits: Callable[[Outputs], tf.Tensor]
     options: Mapping[str, Option] = dataclasses.field(default_factory=dict)
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the local loss is another than `cross_entropy`."""
+        return self.loss is not cross_entropy
 
 
 kinds: dict[str, Kind] = {}
@@ -156,12 +171,17 @@ class Candidate:
 
 
 def candidates_from(data: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:
-    """Reads the candidates of a search, which must share one loss and differ from one another.
+    """Reads the candidates of a search; see `check_candidates`."""
+    return check_candidates([Candidate.from_dict(item) for item in data])
+
+
+def check_candidates(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The candidates of a search, which must share one loss and differ from one another.
 
     Raises:
-        ValueError: if there is none, if two are equal or if their losses differ.
+        UserError: if there is none, if two are equal or if their losses differ.
     """
-    candidates = tuple(Candidate.from_dict(item) for item in data)
+    candidates = tuple(candidates)
     if not candidates:
         raise UserError("candidates must name at least one auxiliary network. Received: none")
     if len(set(candidates)) < len(candidates):
@@ -182,8 +202,12 @@ def build_auxiliary(candidate: Candidate, backbone: Backbone, unit: int, name: s
 
     Returns:
         A model from the unit's output to the kind's outputs.
+
+    Raises:
+        UserError: naming a layer of the kind that adds a loss, or draws random numbers without a
+            `SeedGenerator` of its own.
     """
-    return build_part(
+    part = build_part(
         name,
         backbone.units[unit].output_shape[1:],
         lambda x: kinds[candidate.kind].define(
@@ -193,3 +217,5 @@ def build_auxiliary(candidate: Candidate, backbone: Backbone, unit: int, name: s
             **candidate.settings,
         ),
     )
+    check_effects(part, seeded=True)
+    return part

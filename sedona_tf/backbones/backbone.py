@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 
+from sedona_tf.backbones.effects import check_effects
 from sedona_tf.errors import UserError
 
 __all__ = ["Backbone", "build_part"]
@@ -40,7 +41,8 @@ class Backbone(keras.Model):
         name: name of the architecture, for example `"resnet18"`.
 
     Raises:
-        ValueError: if there is no unit or if neighbouring shapes differ.
+        UserError: if there is no unit, if neighbouring shapes differ, or naming a layer that adds
+            a loss (a regularizer, also of a frozen layer, or `add_loss`).
 
     Example:
         >>> from sedona_tf import backbones
@@ -67,6 +69,8 @@ class Backbone(keras.Model):
                     f"units must form a chain: {below.name} gives {below.output_shape}, "
                     f"{above.name} takes {above.input_shape}."
                 )
+        for part in parts:
+            check_effects(part, seeded=False)
         inputs = keras.Input(units[0].input_shape[1:], name="images")
         outputs = inputs
         for part in parts:
@@ -134,6 +138,15 @@ class Backbone(keras.Model):
 
         *units, head = cut_model(model, max_units, exact_normalization)
         return cls(units, head, narrow_auxiliary=narrow_auxiliary, name=name or model.name)
+
+    def require_seeded(self) -> None:
+        """Refuses layers whose random numbers blocks and searches could not repeat.
+
+        Raises:
+            UserError: naming the first layer that draws without a `SeedGenerator` of its own.
+        """
+        for part in (*self.units, self.head):
+            check_effects(part, seeded=True)
 
     @property
     def num_classes(self) -> int:

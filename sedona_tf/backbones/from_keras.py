@@ -98,8 +98,6 @@ def _check_step(step: Step) -> None:
         problem = "is stateful: it remembers the batch before"
     elif getattr(layer, "data_format", None) == "channels_first":
         problem = "has channels first; build the model with channels last"
-    elif layer.losses or getattr(layer, "activity_regularizer", None) is not None:
-        problem = "adds a loss of its own (a regularizer), which is no block's; use weight decay"
     if problem:
         raise UserError(f"layer '{layer.name}' {problem}.")
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy
+from sedona_tf.auxiliary import Candidate, build_auxiliary, check_candidates, cross_entropy
 from sedona_tf.backbones import Backbone
+from sedona_tf.backbones.effects import first_layer
 from sedona_tf.bilevel.local_classifier import LocalClassifier
 from sedona_tf.bilevel.packing import Packing
 from sedona_tf.errors import UserError
@@ -23,7 +24,7 @@ class Supernet:
     Args:
         backbone: the network to decouple; at least two units.
         candidates: the M auxiliary networks on offer at each unit but the last.
-        smoothing: label smoothing of every loss used for training.
+        smoothing: label smoothing of every cross entropy used for training.
 
     Attributes:
         parts: units, then candidates unit by unit, then the head: the order of every packing.
@@ -32,7 +33,9 @@ class Supernet:
         seeds: the other non-trainable variables (states of random generators).
 
     Raises:
-        ValueError: if the backbone has fewer than two units.
+        UserError: if the backbone has fewer than two units, if candidates are equal or have
+            different losses, or naming a layer with a weight constraint, or one that draws random
+            numbers without a `SeedGenerator` of its own.
 
     Example:
         >>> conv = keras.layers.Conv2D
@@ -51,8 +54,9 @@ class Supernet:
                 f"backbone must have at least two units to cut between. "
                 f"Received: {backbone.name} with {len(backbone.units)}"
             )
+        backbone.require_seeded()
         self.backbone = backbone
-        self.candidates = tuple(candidates)
+        self.candidates = check_candidates(candidates)
         self.smoothing = smoothing
         self.auxiliaries = [
             [
@@ -66,6 +70,13 @@ class Supernet:
             *(auxiliary for row in self.auxiliaries for auxiliary in row),
             backbone.head,
         ]
+        for part in self.parts:
+            if _constrained(part.trainable_variables):
+                name = first_layer(part, lambda step: _constrained(step.weights))
+                raise UserError(
+                    f"layer '{name}' has a weight constraint, which the search's updates do not "
+                    "keep; leave it out for the search."
+                )
         built: dict[tuple[str, ...], LocalClassifier] = {}
         self._classifiers = []
         for row in self.auxiliaries:
@@ -136,7 +147,8 @@ class Supernet:
 
     def local_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor:
         """The local loss of mixed auxiliary outputs; scalar."""
-        return self.candidates[0].contract.loss(outputs, labels, self.smoothing)
+        kind = self.candidates[0].contract
+        return kind.loss(outputs, labels, 0.0 if kind.has_own_loss else self.smoothing)
 
     def head_loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The head's loss of logits `(batch, num_classes)`; scalar."""
@@ -146,6 +158,10 @@ class Supernet:
 def _structure(part: keras.Model) -> str:
     """Equal for parts that differ in nothing but their values."""
     return json.dumps({**part.get_config(), "name": None}, sort_keys=True, default=str)
+
+
+def _constrained(variables: Sequence[keras.Variable]) -> bool:
+    return any(getattr(variable, "constraint", None) is not None for variable in variables)
 
 
 def _is_floating(variable: keras.Variable) -> bool:

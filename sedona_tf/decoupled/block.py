@@ -7,7 +7,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from sedona_tf.auxiliary import Candidate, Kind, build_auxiliary, cross_entropy
+from sedona_tf.auxiliary import Candidate, Kind, build_auxiliary
 from sedona_tf.backbones import Backbone
 from sedona_tf.plans import Decoupling
 
@@ -70,7 +70,7 @@ class Block:
 
         It is one number of a whole batch, so it knows no weights of samples or classes.
         """
-        return self.kind is not None and self.kind.loss is not cross_entropy
+        return self.kind is not None and self.kind.has_own_loss
 
     def own_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor | None:
         """The kind's own local loss; None where it is the loss given to `compile`."""

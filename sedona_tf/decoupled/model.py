@@ -46,7 +46,8 @@ def decouple(
         The `DecoupledModel`, to be compiled.
 
     Raises:
-        UserError: if plan and backbone do not fit, or K, a device or the schedule is wrong.
+        UserError: if plan and backbone do not fit, K, a device or the schedule is wrong, or for
+            K > 1 a layer draws random numbers without a `SeedGenerator` of its own.
     """
     if isinstance(plan, Plan):
         if num_blocks is None:
@@ -107,6 +108,8 @@ class DecoupledModel(keras.Model):
         if schedule not in SCHEDULES:
             raise UserError(unknown_name("schedule", schedule, SCHEDULES))
         decoupling.require(backbone)
+        if decoupling.num_blocks > 1:
+            backbone.require_seeded()
         super().__init__(**kwargs)
         self.backbone = backbone
         self.decoupling = decoupling

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from bilevel.networks import tiny_backbone
-from sedona_tf.auxiliary import candidates_from
+from sedona_tf.auxiliary import Candidate, Kind, candidates_from, kinds, register
 from sedona_tf.backbones.backbone import Backbone, build_part
 from sedona_tf.bilevel import Supernet
 from sedona_tf.errors import UserError
@@ -62,6 +62,28 @@ def test_the_losses_are_smoothed(net):
     expected = -(targets * logs).sum(axis=1).mean()
     for loss in (net.head_loss, net.local_loss):
         assert float(loss(tf.constant(logits), tf.constant([2, 0]))) == pytest.approx(expected)
+
+
+def test_own_losses_are_not_smoothed():
+    """As in training, which hands a kind's own loss a smoothing of 0."""
+
+    def own(outputs, labels, smoothing):
+        return tf.reduce_mean(outputs) + smoothing
+
+    register("own", Kind(linear, own, lambda outputs: outputs))
+    try:
+        net = Supernet(tiny_backbone(), [Candidate("own")], smoothing=0.1)
+        assert float(net.local_loss(tf.fill((2, 3), 4.0), tf.constant([0, 1]))) == 4.0
+        with pytest.raises(UserError, match="share one"):
+            Supernet(tiny_backbone(), [Candidate("mlp_sr"), Candidate("own")])
+    finally:
+        del kinds["own"]
+    with pytest.raises(UserError, match="differ"):
+        Supernet(tiny_backbone(), [Candidate("mlp_sr"), Candidate("mlp_sr")])
+
+
+def linear(x, *, num_classes, narrow):
+    return keras.layers.Dense(num_classes)(keras.layers.Flatten()(x))
 
 
 def test_two_units_are_needed():
