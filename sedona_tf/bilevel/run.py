@@ -22,6 +22,7 @@ from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.event_log import EventLog
 from sedona_tf.plans import Plan
+from sedona_tf.process_settings import process_settings
 from sedona_tf.recipe import check_search
 from sedona_tf.reporting.history import save_history
 from sedona_tf.reporting.plots import search_report
@@ -92,14 +93,16 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         record=record,
     )
     print(f"building the supernet of {recipe.backbone.name}", flush=True)
-    keras.config.set_dtype_policy("float32")  # a training before may have left another
-    backbone = build(input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone)
-    model = SearchModel(
-        backbone,
-        candidates,
-        InnerOptimizer(settings.momentum, settings.weight_decay),
-        smoothing=settings.label_smoothing,
-    )
+    with process_settings(precision="float32"):
+        backbone = build(
+            input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone
+        )
+        model = SearchModel(
+            backbone,
+            candidates,
+            InnerOptimizer(settings.momentum, settings.weight_decay),
+            smoothing=settings.label_smoothing,
+        )
     model.compile(architecture_optimizer(settings))
 
     history: dict[str, list] = {

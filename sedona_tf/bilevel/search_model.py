@@ -14,6 +14,7 @@ from sedona_tf.bilevel.field import State, relaxed_field
 from sedona_tf.bilevel.hypergradient import hypergradient
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.supernet import Supernet
+from sedona_tf.process_settings import SEARCH, process_settings
 
 __all__ = ["SearchModel"]
 
@@ -28,9 +29,7 @@ class SearchModel(keras.Model):
       batches in front, `(T + 1, batch, ...)`: an architecture step through T inner steps, whose
       results are thrown away, then one ordinary training step on the last batch.
 
-    Making one turns TensorFlow's graph optimiser off for the process: it rewrites sums inside
-    loops in a way that can crash them (`AlreadyExistsError ... tmp_var`) and doubles the time to
-    the first step.
+    `fit` and `train_on_batch` run without TensorFlow's graph optimizer, see `SEARCH`.
 
     Args:
         backbone: the network to decouple.
@@ -65,7 +64,6 @@ class SearchModel(keras.Model):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         self.supernet = Supernet(backbone, candidates, smoothing)
         self.parts = self.supernet.parts  # so that Keras tracks them
         self.inner_optimizer = inner_optimizer or InnerOptimizer()
@@ -127,6 +125,16 @@ class SearchModel(keras.Model):
             "alpha": [self.alpha],
             "beta": [self.beta],
         }
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`."""
+        with process_settings(graph_optimizer=SEARCH):
+            return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`."""
+        with process_settings(graph_optimizer=SEARCH):
+            return super().train_on_batch(*args, **kwargs)
 
     def train_step(self, data) -> dict[str, tf.Tensor]:
         """One step; returns this step's metrics."""

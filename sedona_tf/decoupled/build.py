@@ -17,6 +17,7 @@ from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 from sedona_tf.decoupled.pipeline import Batch
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, uniform
+from sedona_tf.process_settings import process_settings
 from sedona_tf.recipe import check_train
 
 __all__ = [
@@ -90,12 +91,9 @@ def build_data(
 def build_backbone(
     recipe: ml_collections.ConfigDict, input_shape: Sequence[int], num_classes: int
 ) -> Backbone:
-    """The recipe's network, for images `input_shape`, `(height, width, channels)`.
-
-    Sets Keras' precision to the recipe's, which everything built afterwards has.
-    """
-    keras.config.set_dtype_policy(recipe.train.precision)
-    return build(input_shape=input_shape, num_classes=num_classes, **recipe.backbone)
+    """The recipe's network in its precision, for images `(height, width, channels)`."""
+    with process_settings(precision=recipe.train.precision):
+        return build(input_shape=input_shape, num_classes=num_classes, **recipe.backbone)
 
 
 def build_decoupling(
@@ -158,10 +156,11 @@ def build_model(
         UserError: if the decoupling is another architecture's or a device does not exist.
     """
     settings = recipe.train
-    model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
     rate = build_learning_rate(recipe, steps)
     optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
-    model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
+    with process_settings(precision=settings.precision):
+        model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
+        model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
     # Metrics make their variables on first use; a checkpoint holds them.
     model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
     model.reset_metrics()

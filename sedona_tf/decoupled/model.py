@@ -7,6 +7,7 @@ import inspect
 import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from sedona_tf.decoupled.pipeline import Batch, Buffer, Pipeline
 from sedona_tf.decoupled.placement import assign_devices, move
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import Decoupling, Plan
+from sedona_tf.process_settings import DECOUPLED, process_settings
 
 __all__ = ["SCHEDULES", "DecoupledModel", "decouple"]
 
@@ -120,11 +122,6 @@ class DecoupledModel(keras.Model):
         self.auxiliaries = [block.classifier for block in self.blocks[:-1]]
         for block in self.blocks:
             move(block.variables, block.device)
-        if len(self.blocks) > 1:
-            # They reorder sums, and fold batch sizes into means, differently inside and outside of
-            # a condition: with them the two schedules would agree to rounding only.
-            passes = ("dependency_optimization", "constant_folding")
-            tf.config.optimizer.set_experimental_options(dict.fromkeys(passes, False))
         self._pipelines: list[Pipeline] = []
         self.built = True
 
@@ -359,9 +356,10 @@ class DecoupledModel(keras.Model):
 
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
-        for pipeline in self._pipelines:
-            while any(bool(buffer.full.numpy()) for buffer in pipeline.buffers):
-                self.prepare(pipeline.form).step(pipeline.empty(), tf.constant(False))
+        with self._settings():
+            for pipeline in self._pipelines:
+                while any(bool(buffer.full.numpy()) for buffer in pipeline.buffers):
+                    self.prepare(pipeline.form).step(pipeline.empty(), tf.constant(False))
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`; a pipelined model drains its buffers before `on_train_end`."""
@@ -371,7 +369,17 @@ class DecoupledModel(keras.Model):
             given = [given] if isinstance(given, keras.callbacks.Callback) else list(given)
             bound.arguments["callbacks"] = [_Drain(), *given]
             args, kwargs = bound.args, bound.kwargs
-        return super().fit(*args, **kwargs)
+        with self._settings():
+            return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`."""
+        with self._settings():
+            return super().train_on_batch(*args, **kwargs)
+
+    def _settings(self) -> AbstractContextManager[None]:
+        """The process's while blocks learn; with one block, those that plain Keras finds."""
+        return process_settings(graph_optimizer=DECOUPLED if len(self.blocks) > 1 else {})
 
     def get_config(self) -> dict:
         decoupling = self.decoupling.to_dict()

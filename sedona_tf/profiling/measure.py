@@ -47,7 +47,7 @@ def measure_costs(
     measured and taken off. The backbone is afterwards as it was.
 
     Args:
-        backbone: to be measured, in the precision it was built in.
+        backbone: to be measured, in the precision it was built in, which must be Keras' own now.
         candidates: the M auxiliary nets on offer at each unit but the last.
         batch_size: images.
         device: TensorFlow's name of the device.

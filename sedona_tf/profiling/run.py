@@ -18,6 +18,7 @@ from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Costs, Plan, document
 from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
 from sedona_tf.plans.simulator import LOCAL, Link
+from sedona_tf.process_settings import process_settings
 from sedona_tf.profiling.cache import CostCache
 from sedona_tf.profiling.measure import hardware, measure_costs
 from sedona_tf.profiling.weigh import (
@@ -85,7 +86,8 @@ def profile(
     candidates = candidates_from(scores.candidates)
     if device_spec(distinct[0]).device_type == "GPU":
         words = hardware(distinct[0])
-    costs = measure_costs(backbone, candidates, batch_size, distinct[0], words, store)
+    with process_settings(precision=recipe.train.precision):
+        costs = measure_costs(backbone, candidates, batch_size, distinct[0], words, store)
     costs.save(workdir / COSTS_FILE)
     wanted = [number for number in blocks if number <= len(backbone.units)]
     settings = (scores, costs, wanted, devices_of(distinct, link))

@@ -14,6 +14,7 @@ import tensorflow as tf
 from sedona_tf import backbones
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient, relaxed_field
+from sedona_tf.process_settings import SEARCH, process_settings
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 CANDIDATES = {
@@ -86,22 +87,22 @@ def test_first_step_and_unrolled_gradients(case):
         first["aux_grad_norms"],
     )
 
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    result = tf.function(
-        lambda: hypergradient(
-            net,
-            InnerOptimizer(figures["momentum"], figures["weight_decay"]),
-            state,
-            tf.zeros_like(state.weights),
-            p,
-            b,
-            (x, y),
-            (x_valid, y_valid),
-            tf.constant(figures["lr"], tf.float64),
-            through_statistics=False,
-        ),
-        autograph=False,
-    )()
+    with process_settings(graph_optimizer=SEARCH):
+        result = tf.function(
+            lambda: hypergradient(
+                net,
+                InnerOptimizer(figures["momentum"], figures["weight_decay"]),
+                state,
+                tf.zeros_like(state.weights),
+                p,
+                b,
+                (x, y),
+                (x_valid, y_valid),
+                tf.constant(figures["lr"], tf.float64),
+                through_statistics=False,
+            ),
+            autograph=False,
+        )()
     unrolled = figures["unrolled_statistics_detached"]
     d_alpha, d_beta = tape.gradient(
         [p, b], [alpha, beta], output_gradients=[result.cut_probability, result.mixture]

@@ -47,7 +47,8 @@ def test_a_search_is_in_float32_whatever_was_trained_before(monkeypatch, tmp_pat
 
     def stop(backbone, *_, **__):
         parts = [*backbone.units, backbone.head]
-        raise Built({layer.compute_dtype for part in parts for layer in part.layers})
+        policy = keras.config.dtype_policy().name  # of the candidates to come
+        raise Built({policy, *(layer.compute_dtype for part in parts for layer in part.layers)})
 
     monkeypatch.setattr(run, "SearchModel", stop)
     config = runpy.run_path(str(ROOT / "recipes/digits.py"))["get_config"]("smoke")
@@ -57,7 +58,7 @@ def test_a_search_is_in_float32_whatever_was_trained_before(monkeypatch, tmp_pat
         with pytest.raises(Built) as built:
             run_search(config, tmp_path)
         assert built.value.args == ({"float32"},)
-        assert keras.config.dtype_policy().name == "float32"  # of the candidates to come
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.config.set_dtype_policy("float32")
 

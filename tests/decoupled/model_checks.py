@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf import DecoupledModel
+from sedona_tf.process_settings import DECOUPLED, process_settings
 
 
 def values(variables) -> list[np.ndarray]:
@@ -26,9 +27,15 @@ def step_of(model: DecoupledModel, batch: tuple) -> Callable:
     the two schedules; recipes' data fix it too.
     """
     specifications = [tf.TensorSpec(each.shape, each.dtype) for each in batch]
-    return tf.function(
+    function = tf.function(
         lambda *data: model.train_step(data), input_signature=specifications, autograph=False
     )
+
+    def step(*data):
+        with process_settings(graph_optimizer=DECOUPLED):  # as `fit` does
+            return function(*data)
+
+    return step
 
 
 def assert_no_gradient_passes_a_cut(model: DecoupledModel, images: tf.Tensor) -> None:

@@ -147,11 +147,9 @@ def test_load_run_rebuilds_the_trained_model(method, plan, tmp_path):
 def test_load_run_in_half_precision(tmp_path):
     """A pipeline's buffers are bfloat16 then, which NumPy's files have no name for."""
     keep, config = Keep(), recipe(train__precision="mixed_bfloat16", train__epochs=1)
-    try:
-        run_training(config, tmp_path, method="dgl", num_blocks=2, extra_callbacks=[keep])
-        run = load_run(tmp_path)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    run_training(config, tmp_path, method="dgl", num_blocks=2, extra_callbacks=[keep])
+    run = load_run(tmp_path)
+    assert keras.config.dtype_policy().name == "float32"
     (buffer,), (expected,) = run.model.buffers, keep.model.buffers
     assert "bfloat16" in {variable.dtype.name for variable in buffer.variables}
     for one, other in zip(buffer.variables, expected.variables, strict=True):

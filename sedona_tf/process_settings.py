@@ -1,0 +1,68 @@
+"""Settings that TensorFlow and Keras keep for the whole process, changed for a while only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import keras
+import tensorflow as tf
+
+__all__ = ["DECOUPLED", "SEARCH", "process_settings"]
+
+SEARCH: Mapping[str, bool] = {"disable_meta_optimizer": True}
+"""Options of TensorFlow's graph optimizer for a search: all of its passes are off.
+
+One has to be: where the memory pass (`SchedulingPass`) expects a step to need more memory than the
+device is said to have, 256 MiB for a CPU, it adds up sums in temporary variables. In large loops
+these were seen to clash (`AlreadyExistsError ... tmp_var`). It has no switch of its own.
+"""
+
+DECOUPLED: Mapping[str, bool] = {"dependency_optimization": False, "constant_folding": False}
+"""Options of TensorFlow's graph optimizer for decoupled training.
+
+The two passes reorder sums, and fold batch sizes into means, differently inside and outside of a
+condition. With them the pipelined and the lockstep schedule would agree to rounding only.
+"""
+
+
+@contextlib.contextmanager
+def process_settings(
+    *, graph_optimizer: Mapping[str, bool] | None = None, precision: str | None = None
+) -> Iterator[None]:
+    """Changes settings of the process, and puts them back at the end of the `with` block.
+
+    The graph optimizer's options matter whenever a `tf.function` is called, not where it is made:
+    TensorFlow optimizes a function at its first call under the options of that call, and again at
+    the first call under others. So the calls belong in the block.
+
+    Precision matters where layers and optimizers are made.
+
+    Args:
+        graph_optimizer: options of `tf.config.optimizer.set_experimental_options`, for instance
+            `SEARCH` or `DECOUPLED`; the others stay as they are.
+        precision: Keras' dtype policy, such as `"mixed_bfloat16"`; None leaves it.
+
+    Example:
+        >>> with process_settings(precision="mixed_bfloat16"):
+        ...     layer = keras.layers.Dense(1)
+        >>> layer.compute_dtype, keras.config.dtype_policy().name
+        ('bfloat16', 'float32')
+    """
+    options = dict(graph_optimizer or {})
+    before = tf.config.optimizer.get_experimental_options()
+    policy = keras.config.dtype_policy()
+    try:
+        if options:
+            tf.config.optimizer.set_experimental_options(options)
+        if precision is not None:
+            keras.config.set_dtype_policy(precision)
+        yield
+    finally:
+        if options:
+            # None is TensorFlow's own choice, which it does not list.
+            tf.config.optimizer.set_experimental_options(
+                {name: before.get(name) for name in options}
+            )
+        if precision is not None:
+            keras.config.set_dtype_policy(policy)
