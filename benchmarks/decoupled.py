@@ -36,7 +36,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from sedona_tf.kernels import choose_kernels
+from sedona_tf.kernels import choose_kernels, usable_cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
@@ -326,7 +326,7 @@ def main() -> None:
         return
     if arguments.what == "speed" and len(allowed_cores()) < arguments.blocks:
         parser.error(f"{arguments.blocks} blocks need as many cores")
-    result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    result: dict = {"machine": f"{platform.machine()}, {usable_cores()} cores"}
     if arguments.what == "speed":
         names = ["end_to_end_1", "end_to_end_all", "lockstep", "pipelined", "workers"]
         turns = []

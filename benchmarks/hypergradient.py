@@ -23,7 +23,7 @@ import os
 import platform
 import time
 
-from sedona_tf.kernels import choose_kernels
+from sedona_tf.kernels import choose_kernels, usable_cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
@@ -117,7 +117,7 @@ def main() -> None:
     device = "GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0"
     ours = functions(supernet(arguments))
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {usable_cores()} cores",
         "tensorflow": tf.__version__,
         **vars(arguments),
         "first_hypergradient_s": timed(ours[1]),

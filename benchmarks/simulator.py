@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import sys
 
 import decoupled
+
+from sedona_tf.kernels import usable_cores
 
 NAMES = ("lockstep", "pipelined")
 
@@ -59,7 +60,7 @@ def main() -> None:
         predict(arguments)
         return
     arguments.what, arguments.auxiliary, arguments.device = "speed", "mlp_sr", "CPU:0"
-    result: dict = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
+    result: dict = {"machine": f"{platform.machine()}, {usable_cores()} cores"}
     for backbone in arguments.backbones.split(","):
         turns = []
         command = [__file__, "--child", backbone, "--batch", str(arguments.batch)]

@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
         message: what was saved and how to go on.
 
     Attributes:
-        code: 128 + the number, as shells count: 130 for Ctrl-C, 143 for SIGTERM.
+        code: 128 + the number, as shells count: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, signal: int, message: str) -> None:

@@ -1,8 +1,9 @@
-"""SIGTERM and Ctrl-C that wait until the work at hand can be saved."""
+"""SIGTERM, SIGHUP and Ctrl-C that wait until the work at hand can be saved."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,19 @@ from sedona_tf.errors import Interrupted
 
 __all__ = ["StopRequest"]
 
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+OUTPUTS = (1, 2)
+"""File descriptors of standard output and error."""
+
 
 class StopRequest:
-    """Takes over SIGTERM and SIGINT while it is entered, and gives them back afterwards.
+    """Takes over SIGINT, SIGTERM and SIGHUP while it is entered, and gives them back afterwards.
+
+    What the caller has set to be ignored stays so: SIGINT for what a script runs in the background,
+    SIGHUP for what `nohup` runs. SIGHUP comes when the terminal is closed; nobody can read what is
+    written to it from then on, so that goes nowhere.
 
     Outside `deferred` a signal raises `Interrupted` at once. Inside, the first one is only noted:
     whoever does the work asks `signal`, saves and calls `stop`. A second one does not wait.
@@ -37,11 +48,14 @@ class StopRequest:
         self.signal: int | None = None
         self.waits = False
         self._previous: dict[int, object] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> StopRequest:
         on_main = threading.current_thread() is threading.main_thread()
-        for number in (signal.SIGINT, signal.SIGTERM) if on_main else ():
-            self._previous[number] = signal.signal(number, self._handle)
+        for number in SIGNALS if on_main else ():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._handle)
+        self._terminals = [number for number in OUTPUTS if os.isatty(number)]
         return self
 
     def __exit__(
@@ -71,5 +85,10 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.signal is not None
         self.signal = number
+        for terminal in self._terminals:
+            if not os.isatty(terminal):  # it is gone: writing to it is an error
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, terminal)
+                os.close(nowhere)
         if again or not self.waits:
             self.stop(f"stopped by {signal.Signals(number).name}")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Sequence
 
-__all__ = ["choose_kernels", "count_cpus", "processor", "share_of_cores"]
+from sedona_tf.cgroups import core_limit, memory_limit
+
+__all__ = ["choose_kernels", "count_cpus", "processor", "share_of_cores", "usable_cores"]
 
 
 def choose_kernels(devices: int = 1) -> None:
@@ -19,7 +22,10 @@ def choose_kernels(devices: int = 1) -> None:
     TensorFlow's own allocator keeps freed memory and uses it again, as it does on GPUs. malloc
     gives large tensors back to the system at every step and has their pages cleared when it takes
     them again, one thread at a time: slower by a tenth, and more memory lies about. The limit, all
-    of the machine's memory, makes a model that is too large fail with a message.
+    memory that the machine or the container has, makes a model that is too large fail with a
+    message.
+
+    TensorFlow makes as many threads as the process may use cores, but knows of no limit on time.
 
     Args:
         devices: logical CPU devices that share the cores; each operation gets a device's share.
@@ -27,23 +33,46 @@ def choose_kernels(devices: int = 1) -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = int(min(memory, memory_limit()))
     os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(memory >> 20))
-    if devices > 1:
+    if devices > 1 or usable_cores() < _allowed_cores():
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(share_of_cores(devices)))
+
+
+def usable_cores() -> int:
+    """Whole cores that this process may use, by affinity and by a limit on its time; at least one.
+
+    `os.cpu_count` counts those of the machine.
+    """
+    return max(int(min(_allowed_cores(), core_limit())), 1)
 
 
 def share_of_cores(devices: int) -> int:
     """Cores that each of so many devices has to itself, at least one."""
+    return max(usable_cores() // devices, 1)
+
+
+def count_cpus(devices: str | Sequence[str]) -> int:
+    """Logical CPU devices of this process that names need; at least one.
+
+    Args:
+        devices: names, or a text of them with commas, such as `CPU:0,CPU:1`. Those of other hosts,
+            such as `/job:worker/task:0/device:CPU:3`, need none here.
+
+    Example:
+        >>> count_cpus("cpu:0, /device:CPU:2"), count_cpus("/job:worker/task:0/device:CPU:3")
+        (3, 1)
+    """
+    names = devices.split(",") if isinstance(devices, str) else devices
+    here = [name for name in names if not re.search(r"/job:(?!localhost\b)", name, re.IGNORECASE)]
+    found = [re.search(r"(?:^|[/:])CPU:(\d+)$", name.strip(), re.IGNORECASE) for name in here]
+    return 1 + max((int(match[1]) for match in found if match), default=0)
+
+
+def _allowed_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(cores // devices, 1)
-
-
-def count_cpus(devices: str) -> int:
-    """Logical CPU devices that names such as `CPU:0,CPU:1` need; at least one."""
-    return 1 + max((int(each) for each in re.findall(r"\bCPU:(\d+)", devices)), default=0)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> str:

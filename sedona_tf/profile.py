@@ -21,7 +21,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.decode import numbers_of_blocks
-from sedona_tf.kernels import choose_kernels, count_cpus, processor, share_of_cores
+from sedona_tf.kernels import choose_kernels, count_cpus, processor, share_of_cores, usable_cores
 from sedona_tf.path_flag import define_path
 from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
 from sedona_tf.recipe_flag import define_recipe
@@ -61,7 +61,7 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     count = count_cpus(devices)
     choose_kernels(count)
-    share = _take_share(count)
+    cores, share = usable_cores(), _take_share(count)
     print("starting TensorFlow", flush=True)
     from sedona_tf.decoupled.placement import make_cpu_devices
     from sedona_tf.plans.simulator import Link
@@ -79,7 +79,7 @@ def main() -> None:
             batch_size=flags.FLAGS.batch,
             link=Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3),
             cache=flags.FLAGS.cache,
-            words=f"{share} of {os.cpu_count()} cores, {processor()}",
+            words=f"{share} of {cores} cores, {processor()}",
         )
     )
     print(f"wrote {workdir / COSTS_FILE} and {workdir / 'front.png'}")

@@ -18,7 +18,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.errors import UserError
-from sedona_tf.hosts import ANY, fence, own_address
+from sedona_tf.hosts import ANY, bypass_proxy, fence, own_address
 from sedona_tf.interruption import StopRequest
 from sedona_tf.kernels import choose_kernels
 
@@ -50,6 +50,7 @@ def serve(port: int, host: str) -> tuple[object, str]:
         UserError: if the port is taken, or cannot be restricted to the host.
     """
     address = own_address(host, port)
+    bypass_proxy()
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # others may share the GPU
     import tensorflow as tf
 

@@ -39,8 +39,8 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
     Writes into `workdir`: `recipe.json` (resolved), `data.json` (to know the data again),
     `snapshots/`, `checkpoints/` (the newest and its predecessor), `logs/` for TensorBoard, and at
     the end `history.json`, `plan.json` and `report.png`. The folder is locked meanwhile. On the
-    main thread, SIGTERM and Ctrl-C are taken over meanwhile: during training they end the search
-    after the current step, saved.
+    main thread, signals are taken over meanwhile: during training they end the search after the
+    current step, saved.
 
     Args:
         recipe: see `recipes/digits.py` for the fields.

@@ -10,7 +10,15 @@ import tensorflow as tf
 from absl import logging
 
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.hosts import Silence, fence, own_address, parse_addresses, probe
+from sedona_tf.hosts import (
+    Silence,
+    bypass_proxy,
+    fence,
+    own_address,
+    parse_addresses,
+    probe,
+    require_distinct,
+)
 
 __all__ = ["connect"]
 
@@ -35,12 +43,14 @@ def connect(
         `/job:worker/task:1/device:CPU:0`.
 
     Raises:
-        UserError: if an address is malformed, a worker does not answer, this process is connected
-            already, or its port cannot be opened or restricted.
+        UserError: if an address is malformed, two are of the same worker, a worker does not
+            answer, this process is connected already, or its port cannot be opened or restricted.
     """
     if any(_task(device.name) is not None for device in tf.config.list_logical_devices()):
         raise UserError("this process is connected to workers already; start a new one.")
     workers = parse_addresses(cluster)
+    require_distinct(workers)
+    bypass_proxy()
     chief = address or _chief_address(_reach(workers, timeout))
     (chief,) = parse_addresses(chief)
     host, _, port = chief.rpartition(":")

@@ -35,7 +35,7 @@ from sedona_tf.decoupled.state import capture, restore
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.event_log import EventLog
-from sedona_tf.kernels import share_of_cores
+from sedona_tf.kernels import usable_cores
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.reporting.curves import training_curves
 from sedona_tf.reporting.history import save_history
@@ -308,7 +308,7 @@ def _measure(
         ),
         "validation_error": run.history["val_error"][-1] if run.history.get("val_error") else None,
         "test": evaluation.to_dict(),
-        "machine": f"{platform.machine()}, {share_of_cores(1)} cores",
+        "machine": f"{platform.machine()}, {usable_cores()} cores",
         "tensorflow": tf.__version__,
         "date": datetime.date.today().isoformat(),
     }

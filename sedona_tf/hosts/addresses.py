@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from sedona_tf.errors import UserError
 
-__all__ = ["Silence", "parse_addresses", "probe", "silent"]
+__all__ = ["Silence", "parse_addresses", "probe", "require_distinct", "silent"]
 
 # RFC 9113: the client's preface and an empty SETTINGS frame (length 0, type 4, stream 0).
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -51,6 +51,40 @@ def parse_addresses(cluster: str) -> list[str]:
         if address in addresses[:index]:
             raise UserError(f"cluster names {address} twice. Received: '{cluster}'")
     return addresses
+
+
+def require_distinct(addresses: Sequence[str]) -> None:
+    """Makes sure that no two addresses lead to the same worker, as far as their names tell.
+
+    TensorFlow dies of a worker that is two tasks at once.
+
+    Args:
+        addresses: `host:port` each. A name that nobody knows is left to `probe`.
+
+    Raises:
+        UserError: if two have the same port and an IP address in common.
+
+    Example:
+        >>> require_distinct(["127.0.0.1:2222", "127.0.0.1:2223"])
+    """
+    resolved: dict[str, set[tuple[str, int]]] = {}
+    for address in addresses:
+        here = _resolve(address)
+        for other, there in resolved.items():
+            if here & there:
+                raise UserError(f"cluster names one worker twice: {other} and {address}.")
+        resolved[address] = here
+
+
+def _resolve(address: str) -> set[tuple[str, int]]:
+    """The IP addresses of a `host:port`, each with the port; none if nobody knows the name."""
+    host, _, port = address.rpartition(":")
+    try:
+        with host_names():
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {(str(each[4][0]).removeprefix("::ffff:"), int(port)) for each in found}
 
 
 @contextlib.contextmanager

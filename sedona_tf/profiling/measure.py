@@ -18,7 +18,7 @@ from sedona_tf.auxiliary import Candidate, build_auxiliary, cross_entropy
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 from sedona_tf.decoupled.placement import device_spec
-from sedona_tf.kernels import processor, share_of_cores
+from sedona_tf.kernels import processor, usable_cores
 from sedona_tf.plans import Costs, PartCost, Plan
 from sedona_tf.profiling.cache import CostCache
 from sedona_tf.profiling.counts import count, function_graph, reached
@@ -103,7 +103,7 @@ def hardware(device: str) -> str:
     """The product's name of a GPU of this host; for other devices this host's processor."""
     spec = device_spec(device)
     if spec.device_type != "GPU" or spec.job == "worker":
-        return f"{share_of_cores(1)} cores of {processor()}"
+        return f"{usable_cores()} cores of {processor()}"
     physical = tf.config.list_physical_devices("GPU")
     found = physical[min(spec.device_index or 0, len(physical) - 1)]  # there may be logical ones
     return tf.config.experimental.get_device_details(found).get("device_name", "GPU")

@@ -24,6 +24,8 @@ from sedona_tf.decoupled.cluster import _chief_address
 from sedona_tf.errors import UserError
 
 CHIEF = Path(__file__).with_name("chief.py")
+PROXIES = {f"{scheme}_proxy": "http://127.0.0.1:1" for scheme in ("http", "https", "grpc")}
+"""As on many clusters; through one, no worker is reached."""
 
 
 class Child:
@@ -35,7 +37,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+            env={**os.environ, **PROXIES, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
         )
         self.errors: list[str] = []
         self._reader = threading.Thread(target=lambda: self.errors.extend(self.process.stderr))
@@ -136,6 +138,8 @@ def test_a_worker_that_cannot_be_reached_is_named():
         UserError, match=r"worker 127.0.0.1:1 \(task 0\) cannot be reached: connect"
     ):
         connect("127.0.0.1:1,127.0.0.1:2", timeout=1.0)
+    with pytest.raises(UserError, match="twice"):
+        connect("localhost:1,127.0.0.1:1", timeout=1.0)
     assert time.monotonic() - began < 5.0
     with pytest.raises(UserError, match="device '/job:worker/task:0/device:CPU:0' does not exist"):
         assign_devices("/job:worker/task:0/device:CPU:0", 2)

@@ -10,7 +10,15 @@ import time
 import pytest
 
 from sedona_tf.errors import UserError
-from sedona_tf.hosts import Silence, Tether, own_address, parse_addresses, probe, silent
+from sedona_tf.hosts import (
+    Silence,
+    Tether,
+    own_address,
+    parse_addresses,
+    probe,
+    require_distinct,
+    silent,
+)
 
 
 @contextlib.contextmanager
@@ -79,3 +87,13 @@ def test_malformed_addresses(cluster):
 def test_an_address_comes_once():
     with pytest.raises(UserError, match="a:1 twice"):
         parse_addresses("a:1,b:1,a:1")
+
+
+def test_a_worker_comes_once_whatever_it_is_called():
+    require_distinct(["localhost:1", "127.0.0.1:2", "127.0.0.2:1", "a..b:1", "a..b:2"])
+    for twice in (
+        ["localhost:1", "127.0.0.1:1"],
+        ["127.0.0.2:1", "a..b:1", "[::ffff:127.0.0.2]:1"],
+    ):
+        with pytest.raises(UserError, match=f"twice: {twice[0]} and"):
+            require_distinct(twice)
