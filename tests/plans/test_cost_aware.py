@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
+from pathlib import Path
 
 import pytest
 
 from sedona_tf.errors import UserError
-from sedona_tf.plans import Costs, PartCost, Plan
+from sedona_tf.plans import Costs, Decoupling, PartCost, Plan, simulator
 from sedona_tf.plans.cost_aware import Choice, choose, front
+
+ROOT = Path(__file__).parents[2]
 
 
 def random_plan(rng: random.Random, num_units: int, candidates: int, ties: bool) -> Plan:
@@ -116,6 +119,33 @@ def test_slowdown_bounds_the_slowest_block():
         decoupling = plan.decode(4, costs, max_slowdown=slowdown)
         assert decoupling.provenance["score"] == pytest.approx(best, abs=1e-3)
         assert max(b.seconds for b in costs.of(decoupling)) <= slowdown * least
+
+
+def test_saved_decouplings_come_from_one_table_of_costs():
+    """A looser limit has a score no worse and a pipeline no faster."""
+    name = "fashion_mnist_resnet18"
+    costs = Costs.load(ROOT / f"benchmarks/results/{name}_costs.json")
+    plan = Plan.load(ROOT / f"saved_plans/{name}.json")
+    plain = plan.decode(4, costs)
+    balanced, fastest = (
+        Decoupling.load(ROOT / f"saved_plans/{name}_{words}_k4.json")
+        for words in ("balanced", "fastest")
+    )
+    assert plain.cut_after == plan.decode(4).cut_after
+    assert balanced == plan.decode(4, costs, max_slowdown=1.1)
+    assert fastest == plan.decode(4, costs, max_slowdown=1.0)
+    order = [plain, balanced, fastest]
+    scores = [each.provenance["score"] for each in order]
+    slowest = [max(block.seconds for block in costs.of(each)) for each in order]
+    assert scores == sorted(scores, reverse=True) and slowest == sorted(slowest, reverse=True)
+    assert slowest[1] <= 1.1 * slowest[2]
+    readme = (ROOT / "README.md").read_text()
+    whole = simulator.end_to_end(costs).seconds
+    for each, step_s in zip(order, slowest, strict=True):
+        nets = ", ".join(str(net["depth"]) for net in each.auxiliary)
+        cuts = ", ".join(map(str, each.cut_after))
+        score = each.provenance["score"]
+        assert f"| {cuts} | {nets} | {score:.3f} | {whole / step_s:.2f} |" in readme
 
 
 def test_ties_go_to_the_faster_pipeline():
