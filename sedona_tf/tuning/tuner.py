@@ -24,6 +24,8 @@ from sedona_tf.tuning.trial_record import MAX_BYTES, TrialRecord
 __all__ = ["DecouplingTuner", "FailedTrial"]
 
 KIND = "tuner"
+STATE = "tuner0.json"
+"""Name of the file of the tuner's state, that of keras-tuner's own."""
 
 
 class FailedTrial(UserError, keras_tuner.errors.FatalError):
@@ -121,7 +123,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         trials = [trial.get_state() for trial in self.oracle.trials.values()]
         content = {"oracle": self.oracle.get_state(), "trials": trials}
         data = document.pack(content, KIND, indent=None)
-        with atomic_write(self._get_tuner_fname()) as file:
+        with atomic_write(Path(self.project_dir) / STATE) as file:
             file.write(data)
 
     def reload(self) -> None:
@@ -130,7 +132,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         Raises:
             UserError: naming the file, if it is damaged.
         """
-        path = self._get_tuner_fname()
+        path = Path(self.project_dir) / STATE
         content = document.unpack(path, {"oracle", "trials"}, KIND, MAX_BYTES)
         try:
             trials = map(Trial.from_state, content["trials"])

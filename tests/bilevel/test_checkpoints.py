@@ -257,6 +257,23 @@ def test_falls_back_to_the_predecessor(tmp_path, capsys, which, how):
     assert position == ("search", 3) and capsys.readouterr().err == ""
 
 
+def test_a_snapshot_of_both_checkpoints_is_read_once(tmp_path, monkeypatch):
+    pool = SnapshotPool(tmp_path / "snapshots", 2)
+    store = CheckpointStore(tmp_path / "checkpoints", pool)
+    for step in (1, 2):
+        pool.add(ARRAYS, step)
+    store.write(Position("search", 1), ARRAYS)
+    pool.replace(0, ARRAYS, 2)
+    store.write(Position("search", 2), ARRAYS)
+    read = []
+    monkeypatch.setattr(
+        "sedona_tf.bilevel.snapshots.read_arrays", lambda path: read.append(path.name)
+    )
+    position, _ = CheckpointStore(store.folder, SnapshotPool(pool.folder, 2)).read()
+    names = ("search-00000002", "pretraining-00000002", "pretraining-00000001")
+    assert position.step == 2 and read == [f"{name}.npz" for name in names]
+
+
 def test_refuses_when_both_are_damaged(tmp_path):
     run = Run(tmp_path).fill()
     run.steps(1, 1)
