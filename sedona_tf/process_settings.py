@@ -28,7 +28,10 @@ condition. With them the pipelined and the lockstep schedule would agree to roun
 
 @contextlib.contextmanager
 def process_settings(
-    *, graph_optimizer: Mapping[str, bool] | None = None, precision: str | None = None
+    *,
+    graph_optimizer: Mapping[str, bool] | None = None,
+    precision: str | None = None,
+    data_format: str | None = None,
 ) -> Iterator[None]:
     """Changes settings of the process, and puts them back at the end of the `with` block.
 
@@ -36,12 +39,15 @@ def process_settings(
     TensorFlow optimizes a function at its first call under the options of that call, and again at
     the first call under others. So the calls belong in the block.
 
-    Precision matters where layers and optimizers are made.
+    Precision and data format matter where layers are made, precision where losses, metrics and
+    optimizers are made too.
 
     Args:
         graph_optimizer: options of `tf.config.optimizer.set_experimental_options`, for instance
             `SEARCH` or `DECOUPLED`; the others stay as they are.
-        precision: Keras' dtype policy, such as `"mixed_bfloat16"`; None leaves it.
+        precision: Keras' dtype policy, such as `"mixed_bfloat16"`, with float32 for losses, metrics
+            and optimizers; None leaves them.
+        data_format: of layers that state none, such as `"channels_last"`; None leaves it.
 
     Example:
         >>> with process_settings(precision="mixed_bfloat16"):
@@ -51,12 +57,16 @@ def process_settings(
     """
     options = dict(graph_optimizer or {})
     before = tf.config.optimizer.get_experimental_options()
-    policy = keras.config.dtype_policy()
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    image_data_format = keras.config.image_data_format()
     try:
         if options:
             tf.config.optimizer.set_experimental_options(options)
         if precision is not None:
+            keras.config.set_floatx("float32")
             keras.config.set_dtype_policy(precision)
+        if data_format is not None:
+            keras.config.set_image_data_format(data_format)
         yield
     finally:
         if options:
@@ -65,4 +75,7 @@ def process_settings(
                 {name: before.get(name) for name in options}
             )
         if precision is not None:
+            keras.config.set_floatx(floatx)
             keras.config.set_dtype_policy(policy)
+        if data_format is not None:
+            keras.config.set_image_data_format(image_data_format)

@@ -68,6 +68,24 @@ def test_what_was_set_is_put_back_and_what_was_not_is_unset():
     assert options() == before
 
 
+def test_precision_is_of_losses_metrics_and_optimizers_too():
+    """Also where the user has set another type, or another order of axes, for Keras."""
+    keras.config.set_floatx("float64")
+    keras.config.set_image_data_format("channels_first")
+    before = everything()
+    try:
+        with process_settings(precision="mixed_bfloat16", data_format="channels_last"):
+            assert keras.layers.Dense(1).compute_dtype == "bfloat16"
+            assert keras.layers.Conv2D(1, 1).data_format == "channels_last"
+            loss, optimizer = keras.losses.MeanSquaredError(), keras.optimizers.SGD()
+            made = (keras.metrics.Mean(), loss, optimizer.learning_rate)
+            assert [each.dtype for each in made] == ["float32"] * 3
+        assert everything() == before
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")
+
+
 class Watched:
     """Notes the graph optimizer's options at every training step, and when a pipeline drains."""
 

@@ -8,6 +8,7 @@ import keras
 
 from sedona_tf.backbones.effects import check_effects
 from sedona_tf.errors import UserError
+from sedona_tf.process_settings import process_settings
 
 __all__ = ["Backbone", "build_part"]
 
@@ -18,13 +19,16 @@ def build_part(name: str, input_shape: Sequence[int], define) -> keras.Model:
     Args:
         name: name of the part; the layers' names are unique only within it.
         input_shape: shape of its input without the batch, `(height, width, channels)`.
-        define: maps the symbolic input to the symbolic output.
+        define: maps the symbolic input to the symbolic output; layers are channels last unless
+            they state something else, whatever keras.json says.
 
     Returns:
         The `keras.Model`.
     """
     inputs = keras.Input(tuple(input_shape), name="input")
-    return keras.Model(inputs, define(inputs), name=name)
+    with process_settings(data_format="channels_last"):
+        outputs = define(inputs)
+    return keras.Model(inputs, outputs, name=name)
 
 
 @keras.saving.register_keras_serializable(package="sedona_tf")

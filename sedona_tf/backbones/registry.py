@@ -10,6 +10,7 @@ import keras
 from sedona_tf.backbones import resnet, vgg
 from sedona_tf.backbones.backbone import Backbone
 from sedona_tf.errors import UserError, unknown_name
+from sedona_tf.process_settings import process_settings
 
 __all__ = ["build", "names"]
 
@@ -110,7 +111,8 @@ def _application(
     if "include_preprocessing" in inspect.signature(function).parameters:
         options["include_preprocessing"] = False
     try:
-        model = function(input_shape=tuple(input_shape), **options)
+        with process_settings(data_format="channels_last"):
+            model = function(input_shape=tuple(input_shape), **options)
     except ValueError as error:  # for example of images that are too small
         reason = " ".join(str(error).split())
         raise UserError(f"{KERAS}{name} cannot be built: {reason}") from error

@@ -1,5 +1,6 @@
 """The bilevel problem: inner steps on the weights, an outer step on the architecture."""
 
+import sedona_tf.keras_backend  # noqa: F401 (before anything imports Keras)
 from sedona_tf.bilevel.field import Field, State, relaxed_field, validation_loss
 from sedona_tf.bilevel.hypergradient import Hypergradient, hypergradient
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer

@@ -103,7 +103,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
             InnerOptimizer(settings.momentum, settings.weight_decay),
             smoothing=settings.label_smoothing,
         )
-    model.compile(architecture_optimizer(settings))
+        model.compile(architecture_optimizer(settings))
 
     history: dict[str, list] = {
         name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")

@@ -1,5 +1,6 @@
 """Training the blocks of a decoupling, each on its own loss and device."""
 
+import sedona_tf.keras_backend  # noqa: F401 (before anything imports Keras)
 from sedona_tf.decoupled.block import Block
 from sedona_tf.decoupled.block_optimizer import BlockOptimizer
 from sedona_tf.decoupled.cluster import connect

@@ -156,13 +156,13 @@ def build_model(
         UserError: if the decoupling is another architecture's or a device does not exist.
     """
     settings = recipe.train
-    rate = build_learning_rate(recipe, steps)
-    optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
     with process_settings(precision=settings.precision):
+        rate = build_learning_rate(recipe, steps)
+        optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
         model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
         model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
-    # Metrics make their variables on first use; a checkpoint holds them.
-    model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
+        # Metrics make their variables on first use; a checkpoint holds them.
+        model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
     model.reset_metrics()
     if decoupling.num_blocks > 1 and settings.schedule == "pipelined":
         model.prepare(Batch(*batch, ()))

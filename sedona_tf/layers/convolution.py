@@ -11,7 +11,10 @@ def _pad(x, kernel_size: int, stride: int, name: str):
     """Pads by `kernel_size // 2` on every side where Keras' own `same` would pad unevenly."""
     if stride == 1 or kernel_size == 1:
         return x, "same"
-    return keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
+    pad = keras.layers.ZeroPadding2D(
+        kernel_size // 2, data_format="channels_last", name=f"{name}_pad"
+    )
+    return pad(x), "valid"
 
 
 def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
@@ -33,6 +36,7 @@ def conv(x, filters: int, kernel_size: int, stride: int = 1, *, name: str):
         kernel_size,
         strides=stride,
         padding=padding,
+        data_format="channels_last",
         use_bias=False,
         kernel_initializer="he_normal",
         name=name,
@@ -46,6 +50,7 @@ def depthwise_conv(x, kernel_size: int = 3, stride: int = 1, *, name: str):
         kernel_size,
         strides=stride,
         padding=padding,
+        data_format="channels_last",
         use_bias=False,
         # Fan-in of a depthwise kernel is its window; Keras would count the channels too.
         depthwise_initializer=keras.initializers.RandomNormal(stddev=(2.0 / kernel_size**2) ** 0.5),
