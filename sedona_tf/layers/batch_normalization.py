@@ -124,17 +124,36 @@ def _statistics_of(x, mean, variance):
     return (tf.identity(mean), tf.identity(variance)), grad
 
 
+def _masked_normalize(x, mask, gamma, beta, epsilon: float):
+    """As `batch_normalize`, with the statistics of where `mask`, `(batch, ...)`, is true."""
+    if mask.shape.rank != x.shape.rank - 1:
+        raise ValueError(
+            f"mask must have one dimension less than the inputs. "
+            f"Received: {mask.shape} for {x.shape}"
+        )
+    axes, kept = list(range(x.shape.rank - 1)), tf.cast(mask, "bool")[..., tf.newaxis]
+    count = tf.reduce_sum(tf.cast(kept, x.dtype)) + keras.config.epsilon()  # as in Keras
+    mean = tf.reduce_sum(tf.where(kept, x, 0.0), axes) / count
+    variance = tf.reduce_sum(tf.where(kept, x - mean, 0.0) ** 2, axes) / count
+    return (x - mean) * tf.math.rsqrt(variance + epsilon) * gamma + beta, mean, variance
+
+
 @keras.saving.register_keras_serializable(package="sedona_tf")
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation over the last axis, twice differentiable without error.
 
     The numbers are those of `keras.layers.BatchNormalization`, but for the defaults, which are the
-    reference networks': momentum 0.9 and epsilon 1e-5. The moving statistics are differentiable
-    functions of the input, so a validation loss that uses them can be differentiated through them.
+    reference networks': momentum 0.9 and epsilon 1e-5. As there, a frozen layer
+    (`trainable = False`) uses its moving statistics in training too, and leaves them as they are.
+    The moving statistics are differentiable functions of the input, so a validation loss that uses
+    them can be differentiated through them.
 
     Args:
         momentum: decay of the moving statistics per training call.
         epsilon: added to the variance, in squared units of the input.
+
+    Inputs are `(batch, ..., channels)`. A mask `(batch, ...)` leaves positions out of the batch's
+    statistics.
     """
 
     def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs) -> None:
@@ -155,20 +174,27 @@ class BatchNormalization(keras.layers.Layer):
             name="moving_variance", initializer="ones", trainable=False, **options
         )
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, training: bool = False, mask=None) -> tf.Tensor:
         gamma, beta = self.gamma.value, self.beta.value
-        if not training:
+        if not (training and self.trainable):
             scale = tf.math.rsqrt(self.moving_variance.value + self.epsilon) * gamma
             offset = beta - self.moving_mean.value * scale
             return inputs * tf.cast(scale, inputs.dtype) + tf.cast(offset, inputs.dtype)
-        x = inputs if inputs.shape.rank == 4 else inputs[:, tf.newaxis, tf.newaxis]
+        x = inputs
         narrow = x.dtype in (tf.float16, tf.bfloat16)
         if narrow:  # as in Keras: half-precision statistics would be worthless
             x, gamma, beta = (tf.cast(tensor, tf.float32) for tensor in (x, gamma, beta))
-        y, mean, variance = batch_normalize(x, gamma, beta, self.epsilon)
+        if mask is not None:
+            y, mean, variance = _masked_normalize(x, mask, gamma, beta, self.epsilon)
+        elif x.shape.rank == 4:
+            y, mean, variance = batch_normalize(x, gamma, beta, self.epsilon)
+        else:
+            positions = x.shape[1:-1].num_elements() or tf.reduce_prod(tf.shape(x)[1:-1])
+            flat = tf.reshape(x, (-1, positions, 1, x.shape[-1]))
+            y, mean, variance = batch_normalize(flat, gamma, beta, self.epsilon)
+            y = tf.ensure_shape(tf.reshape(y, tf.shape(x)), x.shape)
         self.update(mean, variance)
-        y = tf.cast(y, inputs.dtype) if narrow else y
-        return y if inputs.shape.rank == 4 else y[:, 0, 0]
+        return tf.cast(y, inputs.dtype) if narrow else y
 
     def update(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         """Moves the moving statistics towards a batch's mean and biased variance, `(channels,)`."""

@@ -94,18 +94,21 @@ class PointwisePool(BatchNormalization):
         )
         super().build((*input_shape[:-1], self.filters))
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+    # Images have no mask.
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:  # type: ignore[override]
         # Half precision only computes the product: statistics need more, as in BatchNormalization.
         kernel, gamma, beta = (v.value for v in (self.kernel, self.gamma, self.beta))
         _, height, width, channels = inputs.shape
         x = tf.reshape(tf.cast(inputs, kernel.dtype), (-1, height * width, channels))
         kernel = tf.reshape(kernel, (channels, self.filters))
-        if training:
+        if training and self.trainable:
             mean = tf.reduce_mean(x, [0, 1])
             x -= mean
             flat = tf.reshape(x, (-1, channels))
             covariance = tf.matmul(flat, flat, transpose_a=True) / count_positions(x)
             variance = tf.reduce_sum(tf.matmul(covariance, kernel) * kernel, 0)
+            # Rounding can make it negative; where the value is clamped, its derivatives stay.
+            variance += tf.stop_gradient(tf.nn.relu(-variance))
             self.update(tf.linalg.matvec(kernel, mean, transpose_a=True), variance)
         else:
             beta = beta - self.moving_mean.value * gamma * tf.math.rsqrt(

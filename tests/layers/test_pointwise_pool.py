@@ -35,9 +35,21 @@ def layer_by_layer(layer, x, kernel, gamma, beta, training):
     return tf.reduce_mean(tf.nn.relu(z), [1, 2]), after
 
 
+def without_spread(shape=(2, 1, 1, 6)):
+    """Two positions that differ in a direction which the kernel does not see."""
+    layer, x = make(shape, filters=32)
+    apart = np.ravel(x[0] - x[1])
+    kernel = layer.kernel.numpy()[0, 0]
+    kernel -= np.outer(apart, apart @ kernel) / (apart @ apart)
+    layer.kernel.assign(kernel[np.newaxis, np.newaxis])
+    layer.epsilon = 0.1  # with 1e-5, derivatives would be 1e12 times the rounding
+    return layer, x
+
+
 @pytest.mark.parametrize("training", [True, False])
-def test_equals_four_layers_with_both_derivatives(float64, training):
-    layer, x = make()
+@pytest.mark.parametrize("made", [make, without_spread])
+def test_equals_four_layers_with_both_derivatives(float64, training, made):
+    layer, x = made()
     trainable = (layer.kernel, layer.gamma, layer.beta)
     values = [tf.convert_to_tensor(variable.value) for variable in trainable]
     state = [tf.convert_to_tensor(v.value) for v in layer.non_trainable_variables]
@@ -52,7 +64,7 @@ def test_equals_four_layers_with_both_derivatives(float64, training):
 
     rng = np.random.default_rng(1)
     weights = [rng.standard_normal(np.shape(value)) for value in (x, *values)]
-    pull = rng.standard_normal((5, 7))
+    pull = rng.standard_normal((x.shape[0], layer.filters))
 
     def derivatives(function):
         with tf.GradientTape() as outer:
@@ -68,7 +80,7 @@ def test_equals_four_layers_with_both_derivatives(float64, training):
 
     for actual, expected in zip(derivatives(ours), derivatives(theirs), strict=True):
         scale = np.max(np.abs(expected))
-        np.testing.assert_allclose(actual, expected, atol=1e-11 * scale, rtol=1e-9)
+        np.testing.assert_allclose(actual, expected, atol=1e-11 * max(scale, 1.0), rtol=1e-9)
 
 
 def test_second_derivative_of_the_incoming_gradient(float64):
@@ -110,3 +122,23 @@ def test_half_precision_keeps_full_statistics(layer):
     mean = layer.moving_mean.value
     assert mean.dtype == tf.float32
     assert np.any(tf.cast(tf.cast(mean, tf.bfloat16), tf.float32) != mean)
+
+
+def test_two_positions_have_no_negative_variance():
+    """By rounding some were less than -epsilon, whose root is not a number."""
+    layer, x = without_spread()
+    layer.epsilon = 1e-5
+    layer.moving_variance.assign(tf.zeros_like(layer.moving_variance))
+    outputs = layer(300.0 * tf.cast(x, tf.float32), training=True)
+    assert np.all(np.isfinite(outputs))
+    assert np.min(layer.moving_variance) >= 0.0
+
+
+def test_frozen_it_is_in_inference_mode():
+    layer, x = make()
+    before = [variable.numpy() for variable in layer.variables]
+    expected = layer(x)
+    layer.trainable = False
+    np.testing.assert_array_equal(layer(x, training=True), expected)
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
