@@ -92,7 +92,6 @@ class Backbone(keras.Model):
         name: str | None = None,
         *,
         narrow_auxiliary: bool = True,
-        exact_normalization: bool = False,
     ) -> Backbone:
         """Makes a backbone of a functional or Sequential image classifier.
 
@@ -115,9 +114,6 @@ class Backbone(keras.Model):
                 one with the most multiply-adds has as few as possible; None for no limit.
             name: of the backbone, which plans refer to; by default the model's.
             narrow_auxiliary: see the class.
-            exact_normalization: puts `sedona_tf.layers.BatchNormalization` in the place of
-                Keras', with the same weights. For searches: the second derivative of Keras' own
-                is slightly wrong, and with it the hypergradient. Training does not need it.
 
         Returns:
             The `Backbone`; its units are named `unit_1`, `unit_2`, ...
@@ -140,7 +136,7 @@ class Backbone(keras.Model):
         """
         from sedona_tf.backbones.from_keras import cut_model
 
-        *units, head = cut_model(model, max_units, exact_normalization)
+        *units, head = cut_model(model, max_units)
         return cls(units, head, narrow_auxiliary=narrow_auxiliary, name=name or model.name)
 
     def require_seeded(self) -> None:

@@ -10,15 +10,13 @@ import keras
 from sedona_tf.backbones.backbone import build_part
 from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
 from sedona_tf.backbones.operations import Step, is_graph, replay, trace
-from sedona_tf.backbones.substitutes import exactly_normalized, without_softmax
+from sedona_tf.backbones.substitutes import without_softmax
 from sedona_tf.errors import UserError
 
 __all__ = ["cut_model"]
 
 
-def cut_model(
-    model: keras.Model, max_units: int | None, exact_normalization: bool
-) -> list[keras.Model]:
+def cut_model(model: keras.Model, max_units: int | None) -> list[keras.Model]:
     """The units and, last, the head of `Backbone.from_keras`, whose arguments these are."""
     _check_model(model)
     if max_units is not None and (type(max_units) is not int or max_units < 2):
@@ -44,8 +42,6 @@ def cut_model(
         ends = [ends[last] for last in group(costs, max_units)]
 
     steps = without_softmax(graph.steps)
-    if exact_normalization:
-        steps = exactly_normalized(steps)
     bounds = [(-1, graph.input), *ends, (len(steps) - 1, graph.output)]
     runs = [steps[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
     _check_sharing(runs)

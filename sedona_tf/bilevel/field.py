@@ -15,6 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from sedona_tf.bilevel.supernet import Supernet
+from sedona_tf.layers import exact_moments
 
 __all__ = ["Field", "Sweep", "State", "adjoint", "relaxed_field", "validation_loss"]
 
@@ -104,6 +105,7 @@ def _mix(p: tf.Tensor, local: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
     return p * local + (1.0 - p) * above
 
 
+@exact_moments()
 def relaxed_field(
     supernet: Supernet,
     state: State,
@@ -178,6 +180,7 @@ def relaxed_field(
     )
 
 
+@exact_moments()
 def adjoint(
     supernet: Supernet,
     state: State,
@@ -299,6 +302,7 @@ def adjoint(
     )
 
 
+@exact_moments()
 def validation_loss(
     supernet: Supernet, state: State, images: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:

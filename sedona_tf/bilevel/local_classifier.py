@@ -13,6 +13,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from sedona_tf.layers import exact_moments
+
 __all__ = ["LocalClassifier", "LocalGradients"]
 
 Group = list[list[tf.Tensor]]
@@ -54,6 +56,7 @@ class LocalClassifier:
             self._adjoint, autograph=False, experimental_attributes={"_noinline": True}
         )
 
+    @exact_moments()
     def _gradients(
         self, weights: Group, state: Group, features, mixture: tf.Tensor, labels
     ) -> LocalGradients:

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from sedona_tf.auxiliary import Candidate
 from sedona_tf.backbones import Backbone
+from sedona_tf.bilevel.differentiable import check_derivatives
 from sedona_tf.bilevel.field import State, relaxed_field
 from sedona_tf.bilevel.hypergradient import hypergradient
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
@@ -65,6 +66,7 @@ class SearchModel(keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self.supernet = Supernet(backbone, candidates, smoothing)
+        check_derivatives(self.supernet.parts)
         self.parts = self.supernet.parts  # so that Keras tracks them
         self.inner_optimizer = inner_optimizer or InnerOptimizer()
         self.learning_rate = learning_rate

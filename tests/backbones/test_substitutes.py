@@ -1,4 +1,4 @@
-"""Layers in the place of others: logits without a softmax, exact normalisation."""
+"""Layers in the place of others, and that the model's own stay the ones that train."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sedona_tf import Backbone
+from sedona_tf import Backbone, backbones
 from sedona_tf.auxiliary import Candidate
-from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient
+from sedona_tf.decoupled import DecoupledModel
 from sedona_tf.errors import UserError
 from sedona_tf.layers import BatchNormalization
+from sedona_tf.plans import Decoupling
 
 
 def classifier(*ends, normalization=None) -> keras.Model:
@@ -85,68 +86,44 @@ def test_refuses_other_activations(end):
         Backbone.from_keras(model)
 
 
-def objective(backbone: Backbone):
-    """A search's outer loss after two inner steps and its gradient, as a function of p."""
-    net = Supernet(backbone, [Candidate("separable", (("depth", 1),))])
-    rng = np.random.default_rng(2)
-    batches = tf.constant(rng.standard_normal((2, 5, 6, 6, 2)))
-    labels = tf.constant(rng.integers(0, 3, (2, 5)))
-    state = State(net.weights.read(), net.statistics.read(), ())
-
-    @tf.function(autograph=False)
-    def solve(p):
-        result = hypergradient(
-            net,
-            InnerOptimizer(),
-            state,
-            tf.zeros_like(state.weights),
-            p,
-            tf.ones((1, 1), tf.float64),
-            (batches, labels),
-            (batches[0] + 0.3, labels[1]),
-            tf.constant(0.2, tf.float64),
-        )
-        return result.loss, result.cut_probability
-
-    return solve
-
-
-def error(backbone: Backbone) -> float:
-    """Relative error of the hypergradient, by central differences of size 1e-5."""
-    solve, p, size = objective(backbone), tf.constant([0.4], tf.float64), 1e-5
-    expected = (solve(p + size)[0] - solve(p - size)[0]) / (2 * size)
-    return abs(float(solve(p)[1][0] / expected) - 1.0)
-
-
-def test_exact_normalization_makes_the_hypergradient_exact(float64):
+def test_what_is_done_to_the_last_layer_after_the_cut_counts():
+    """It stays the model's own: low-rank weights put on it later train, and both see them."""
     keras.utils.set_random_seed(1)
+    model = classifier(keras.layers.Flatten(), DENSE(3, "softmax", name="last"))
+    backbone = Backbone.from_keras(model)
+    last = model.get_layer("last")
+    last.enable_lora(2)
+    adapters = [last.lora_kernel_a, last.lora_kernel_b]
+    kept = last._kernel.numpy()
+    assert {id(v) for v in adapters} <= {id(v) for v in backbone.trainable_variables}
+    before = [variable.numpy() for variable in adapters]
+    predsim = Candidate("predsim").to_dict()
+    decoupling = Decoupling(backbone.name, len(backbone.units), (1,), (predsim,))
+    decoupled = DecoupledModel(backbone, decoupling)
+    decoupled.compile(keras.optimizers.SGD(0.5))
+    decoupled.fit(images(8), np.arange(8) % 3, batch_size=4, epochs=2, verbose=0)
+    assert all(np.any(v.numpy() != old) for v, old in zip(adapters, before, strict=True))
+    np.testing.assert_array_equal(last._kernel, kept)
+    np.testing.assert_allclose(tf.nn.softmax(backbone(images())), model(images()), atol=1e-6)
+    last.trainable = False
+    assert not backbone.head.trainable_variables
+
+
+def test_what_is_frozen_after_the_cut_stays():
+    """Moving statistics too; those of the built-in backbones' layers as well."""
     model = classifier(normalization=keras.layers.BatchNormalization)
-    exact = Backbone.from_keras(model, exact_normalization=True)
-    kinds = [type(layer) for unit in exact.units for layer in unit.layers]
-    assert kinds.count(BatchNormalization) == 2
-    assert set(map(id, exact.variables)) == set(map(id, model.variables))
-    for training in (False, True):
-        expected = model(images(), training=training)
-        np.testing.assert_allclose(exact(images(), training=training), expected, atol=1e-12)
-    assert error(exact) < 1e-6
-    # What the option is for; without it nothing else is wrong.
-    assert error(Backbone.from_keras(model)) > 1e-4
-
-
-def test_frozen_normalization_stays():
-    model = classifier(normalization=keras.layers.BatchNormalization)
-    model.get_layer("bn_0").trainable = False
-    exact = Backbone.from_keras(model, exact_normalization=True)
-    kinds = [type(layer) for unit in exact.units for layer in unit.layers]
-    assert kinds.count(BatchNormalization) == kinds.count(keras.layers.BatchNormalization) == 1
-    np.testing.assert_allclose(
-        exact(images(), training=True), model(images(), training=True), atol=1e-6
-    )
-
-
-def test_refuses_what_cannot_be_normalized_exactly():
-    def without_scale(name):
-        return keras.layers.BatchNormalization(scale=False, name=name)
-
-    with pytest.raises(UserError, match="layer 'bn_0' cannot be normalized exactly"):
-        Backbone.from_keras(classifier(normalization=without_scale), exact_normalization=True)
+    for backbone in (Backbone.from_keras(model), backbones.build("vgg11", (32, 32, 2), 3, 4)):
+        layers = [
+            layer
+            for layer in backbone._flatten_layers()
+            if isinstance(layer, BatchNormalization | keras.layers.BatchNormalization)
+        ]
+        for layer in layers:
+            layer.trainable = False
+        before = [[v.numpy() for v in layer.variables] for layer in layers]
+        inputs = np.random.default_rng(0).standard_normal((4, *backbone.input_shape[1:]))
+        backbone(inputs, training=True)
+        assert layers
+        for layer, values in zip(layers, before, strict=True):
+            for variable, value in zip(layer.variables, values, strict=True):
+                np.testing.assert_array_equal(variable, value)
