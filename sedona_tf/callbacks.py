@@ -29,6 +29,9 @@ __all__ = [
     "first_not_finite",
 ]
 
+OUTER_LOSS = ("outer_loss", "history/outer_loss")
+"""What may be NaN, as a metric and as saved: search steps without a finite one change nothing."""
+
 
 class StepCallback(keras.callbacks.Callback):
     """Counts a phase's steps from its start, also when the phase is resumed."""
@@ -139,7 +142,7 @@ class NanGuard(StepCallback):
             UserError: if one is not finite.
         """
         for name, value in metrics.items():
-            if not math.isfinite(value):
+            if name not in OUTER_LOSS and not math.isfinite(value):
                 self._stop(f"{name} is {value} at {self.phase} step {step}")
 
     def check_arrays(self, arrays: Arrays, step: int) -> None:
@@ -149,7 +152,8 @@ class NanGuard(StepCallback):
             UserError: if anything in it is not finite.
         """
         for name, array in arrays.items():
-            if array.dtype.kind in "fV" and not np.isfinite(array).all():  # V: bfloat16
+            floating = array.dtype.kind in "fV"  # V: bfloat16
+            if floating and name not in OUTER_LOSS and not np.isfinite(array).all():
                 kind = name.removeprefix("model/").partition("/")[0]
                 self._stop(f"{kind} not finite after {self.phase} step {step}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,11 +11,11 @@ import tensorflow as tf
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
 from sedona_tf.callbacks import NanGuard, StepCallback
-from sedona_tf.errors import dispensable
+from sedona_tf.errors import dispensable, warn
 from sedona_tf.event_log import EventLog
 from sedona_tf.reporting.plots import heat_map
 
-__all__ = ["ArchitectureLog", "PoolFiller", "PoolSampler"]
+__all__ = ["ArchitectureLog", "PoolFiller", "PoolSampler", "skipped_steps"]
 
 IMAGES = 20
 """Heat maps that TensorBoard gets of a search, or one more."""
@@ -92,6 +93,11 @@ class ArchitectureLog(StepCallback):
         history["cut_probability"].append(p)
         history["candidate_weights"].append(b)
         history["outer_loss"].append(float(logs["outer_loss"]))
+        if not math.isfinite(logs["outer_loss"]):
+            warn(
+                f"search step {step} skipped: its outer loss or the gradient is not finite, so "
+                f"alpha and beta stay ({skipped_steps(history)} of {len(history['steps'])} steps)"
+            )
         image = None
         if step % math.ceil(self.steps / IMAGES) == 0 or step == self.steps:
             with dispensable("the heat map for TensorBoard"):
@@ -111,3 +117,8 @@ class ArchitectureLog(StepCallback):
 
     def on_train_end(self, logs=None) -> None:
         self.log.close()
+
+
+def skipped_steps(history: Mapping[str, Sequence]) -> int:
+    """How many steps of a search left alpha and beta as they were; see `SearchModel`."""
+    return int(np.sum(~np.isfinite(history["outer_loss"])))

@@ -164,7 +164,10 @@ def relaxed_field(
             cotangent = _mix(cut_probability[index], cotangent, above[index])
         sources = [weights[index], *([features[index]] if index > 0 else [])]
         gradients[index], *below = tapes[index].gradient(
-            features[index + 1], sources, output_gradients=cotangent
+            features[index + 1],
+            sources,
+            output_gradients=cotangent,
+            unconnected_gradients="zero",  # a weight may have no part in the output
         )
         if index > 0:
             above[index - 1] = below[0]
@@ -240,7 +243,9 @@ def adjoint(
                     inputs[index],
                     training=True,
                 )
-            pulled = inner.gradient(output, sources, output_gradients=cotangent)
+            pulled = inner.gradient(
+                output, sources, output_gradients=cotangent, unconnected_gradients="zero"
+            )
         targets = tf.nest.flatten(pulled)
         d_targets = [*d_field[index], *([from_below] if index > 0 else [])]
         wanted = [cotangent]
@@ -289,7 +294,9 @@ def adjoint(
 
     for index in reversed(range(len(units))):
         outer, sources, output = tapes[index]
-        first = outer.gradient(output, sources, output_gradients=d_features[index])
+        first = outer.gradient(
+            output, sources, output_gradients=d_features[index], unconnected_gradients="zero"
+        )
         total = tf.nest.map_structure(tf.add, first, second[index])
         of_weights[index] = total[0]
         if index > 0:

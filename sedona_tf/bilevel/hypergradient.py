@@ -20,6 +20,7 @@ import tensorflow as tf
 from sedona_tf.bilevel.field import State, Sweep, adjoint, relaxed_field, validation_loss
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.supernet import Supernet
+from sedona_tf.errors import UserError
 
 __all__ = ["Hypergradient", "hypergradient"]
 
@@ -83,7 +84,8 @@ def hypergradient(
         velocity: `(W,)`, the inner optimizer's at that point.
         cut_probability: `(L - 1,)`, p.
         mixture: `(L - 1, M)`, b.
-        train: images `(T, batch, height, width, channels)` and labels `(T, batch)`.
+        train: images `(T, batch, height, width, channels)` and labels `(T, batch)`; T may differ
+            from call to call of a traced function, unless `unrolled`.
         validation: images `(batch, height, width, channels)` and labels `(batch,)`.
         learning_rate: scalar, of all T steps.
         through_statistics: differentiate through the moving statistics, as the outer loss uses
@@ -94,12 +96,17 @@ def hypergradient(
 
     Returns:
         The `Hypergradient`, exact up to rounding.
+
+    Raises:
+        UserError: if T is not known and `unrolled`.
     """
     images, labels = train
-    steps = images.shape[0]
+    steps = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]
+    if unrolled and not isinstance(steps, int):
+        raise UserError("train must have a known number of steps T, to be repeated in the graph.")
     learning_rate = tf.cast(learning_rate, state.weights.dtype)
 
-    def repeat(count: int, body, carry):
+    def repeat(count: int | tf.Tensor, body, carry):
         if unrolled:
             for index in range(count):
                 carry = body(index, *carry)
@@ -189,7 +196,7 @@ def hypergradient(
         tf.zeros_like(cut_probability),
         tf.zeros_like(mixture),
     )
-    if steps > 1:
+    if not isinstance(steps, int) or steps > 1:
         carry = repeat(steps - 1, adjoint_step, carry)
     d_weights, d_velocity, d_statistics, d_p, d_b = carry
     _, _, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)

@@ -11,7 +11,7 @@ import ml_collections
 from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import AuxiliarySpace, candidates_from
 from sedona_tf.backbones import build
-from sedona_tf.bilevel.callbacks import ArchitectureLog, PoolFiller, PoolSampler
+from sedona_tf.bilevel.callbacks import ArchitectureLog, PoolFiller, PoolSampler, skipped_steps
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
 from sedona_tf.bilevel.search_model import SearchModel
 from sedona_tf.bilevel.snapshots import SnapshotPool
@@ -51,7 +51,8 @@ def run_search(recipe: ml_collections.ConfigDict, workdir: Path, resume: bool = 
         The plan.
 
     Raises:
-        UserError: for anything wrong with the recipe, the data or the folder.
+        UserError: for anything wrong with the recipe, the data or the folder, or if no search step
+            had a finite outer loss.
         Interrupted: by a signal.
     """
     check_search(recipe)
@@ -120,6 +121,12 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
             done = start.step if phase == start.phase else 0
             _run_phase(Position(phase, done), recipe, data, model, store, pool, history, folder)
 
+    skipped = skipped_steps(history)
+    if skipped == settings.steps:
+        raise UserError(
+            "no search step had a finite outer loss, so there is no plan; a lower learning rate "
+            "usually helps."
+        )
     plan = Plan(
         backbone=backbone.name,
         units=Plan.fingerprint(backbone),
@@ -129,6 +136,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         provenance={
             "recipe": json.loads(recipe.to_json()),
             "held": held,
+            "skipped_steps": skipped,
             "dataset": {
                 "name": recipe.data.source,
                 "images": len(data.train_indices) + len(data.validation_indices),

@@ -11,6 +11,8 @@ from bilevel.networks import tiny_backbone
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.bilevel import SearchModel, callbacks
 from sedona_tf.bilevel.callbacks import ArchitectureLog
+from sedona_tf.callbacks import NanGuard
+from sedona_tf.errors import UserError
 from sedona_tf.event_log import EventLog
 
 
@@ -177,3 +179,22 @@ def test_draws_depend_on_seed_and_step_alone():
     assert all(value == 10 * slot + 11 for slot, value, _ in whole)
     assert {slot for slot, _, _ in whole} == {0, 1, 2, 3}
     assert drawn(25, 3) == whole[25:] and drawn(0, 4) != whole
+
+
+def test_skipped_steps_are_counted_and_end_nothing(tmp_path):
+    """Two of three steps had no finite outer loss; any other number that is not finite stops."""
+    history: dict[str, list] = {
+        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
+    }
+    log = ArchitectureLog(0, 99, EventLog(tmp_path), history)
+    log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
+    guard = NanGuard("search", 0, {})
+    for batch, loss in enumerate((np.nan, 0.5, np.nan)):
+        log.on_train_batch_end(batch, {"outer_loss": loss})
+        guard.on_train_batch_end(batch, {"outer_loss": loss, "loss": 0.5})
+    log.on_train_end()
+    assert callbacks.skipped_steps(history) == 2 and history["steps"] == [1, 2, 3]
+    guard.check_arrays({"history/outer_loss": np.array(history["outer_loss"])}, 3)
+    for name in ("alpha", "history/cut_probability"):
+        with pytest.raises(UserError, match="after search step 3"):
+            guard.check_arrays({name: np.array([np.nan])}, 3)

@@ -13,10 +13,10 @@ from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient, re
 
 
 class Problem:
-    def __init__(self, steps: int, dropout: float = 0.0, hidden: int = 0):
+    def __init__(self, steps: int, dropout: float = 0.0, hidden: int = 0, idle: bool = False):
         keras.utils.set_random_seed(5)
         candidates = candidates_from([{"kind": "separable", "depth": m} for m in (1, 2)])
-        self.net = Supernet(tiny_backbone(dropout, hidden), candidates, smoothing=0.1)
+        self.net = Supernet(tiny_backbone(dropout, hidden, idle), candidates, smoothing=0.1)
         rng = np.random.default_rng(7)
         self.x = tf.constant(rng.standard_normal((steps, 5, 6, 6, 2)))
         self.y = tf.constant(rng.integers(0, 3, (steps, 5)))
@@ -28,7 +28,11 @@ class Problem:
         self.b = tf.constant([[0.6, 0.4], [0.1, 0.9]], tf.float64)
         seeds = tuple(tf.convert_to_tensor(seed.value) for seed in self.net.seeds)
         self.state = State(self.net.weights.read(), self.net.statistics.read(), seeds)
-        self.velocity = 0.01 * tf.constant(rng.standard_normal(self.state.weights.shape))
+        moved = [
+            0.0 * v.value if v.name == "idle" else 0.01 * rng.standard_normal(v.shape)
+            for v in self.net.weights.variables
+        ]
+        self.velocity = self.net.weights.pack([tf.constant(each) for each in moved])
         self._solve = {
             unrolled: tf.function(lambda p, b, u=unrolled: self.build(p, b, u), autograph=False)
             for unrolled in (False, True)
@@ -89,6 +93,40 @@ def test_is_independent_of_looping(float64):
     looped, unrolled = problem.solve(), problem.solve(unrolled=True)
     np.testing.assert_allclose(looped.cut_probability, unrolled.cut_probability, rtol=1e-11)
     np.testing.assert_allclose(looped.mixture, unrolled.mixture, rtol=1e-11)
+
+
+def test_the_number_of_steps_may_differ_from_call_to_call(float64):
+    """As in a second fit with another T and other batches, for which nothing is traced anew."""
+    problem = Problem(3, dropout=0.3)
+    x, y = problem.x, problem.y
+
+    def solve(images, labels):
+        problem.x, problem.y = images, labels
+        return problem.build(problem.p, problem.b, False)
+
+    signature = [
+        tf.TensorSpec((None, None, *x.shape[2:]), x.dtype),
+        tf.TensorSpec((None, None), y.dtype),
+    ]
+    dynamic = tf.function(solve, input_signature=signature, autograph=False)
+    for steps, size in ((3, 5), (1, 4)):
+        images, labels = x[:steps, :size], y[:steps, :size]
+        found, expected = (
+            dynamic(images, labels),
+            tf.function(solve, autograph=False)(images, labels),
+        )
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-14)
+
+
+def test_a_weight_without_a_part_in_the_output_changes_nothing(float64):
+    """In units, where the sweep needs a gradient for it, and in the head."""
+    plain, idle = Problem(2), Problem(2, idle=True)
+    assert idle.state.weights.shape[0] == plain.state.weights.shape[0] + 6
+    found, expected = idle.solve(), plain.solve()
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_allclose(found.cut_probability, expected.cut_probability, rtol=1e-9)
+    np.testing.assert_allclose(found.mixture, expected.mixture, rtol=1e-9)
 
 
 def parts_of(problem, gradients):
