@@ -42,6 +42,7 @@ setup(
         "tensorflow>=2.20,<2.22",
         "tensorflow-datasets>=4.9.8",
         "tqdm>=4.66",
+        "wrapt>=1.15",
     ],
     extras_require={
         "docs": DOCS,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
+
+import wrapt
 
 __version__ = "0.1.0"
 
@@ -13,8 +16,21 @@ _NAMES = {
     "Decoupling": "plans",
     "DecoupledModel": "decoupled",
     "decouple": "decoupled",
+    "make_cpu_devices": "decoupled",
 }
 _PACKAGES = ["auxiliary", "backbones", "bilevel", "data", "decoupled", "layers", "plans", "tuning"]
+_SAVED = {
+    "AdaptiveAveragePool": "auxiliary.mlp_sr",
+    "Backbone": "backbones.backbone",
+    "BatchNormalization": "layers.batch_normalization",
+    "BlockOptimizer": "decoupled.block_optimizer",
+    "CrossEntropy": "auxiliary.losses",
+    "DecoupledModel": "decoupled.model",
+    "MomentumSGD": "decoupled.momentum_sgd",
+    "PointwisePool": "layers.pointwise_pool",
+    "SpatialDeviation": "auxiliary.predsim",
+}
+"""Classes in saved models to their modules."""
 
 __all__ = [*_NAMES, *_PACKAGES]
 
@@ -26,3 +42,20 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"sedona_tf.{name}")
     raise AttributeError(f"module 'sedona_tf' has no attribute '{name}'")
+
+
+def _stand_in(name: str, module: str) -> type:
+    """What is registered until the module is imported, which registers the class itself."""
+
+    def from_config(config: dict[str, Any]) -> Any:
+        return getattr(importlib.import_module(module), name).from_config(config)
+
+    return type(name, (), {"from_config": staticmethod(from_config)})
+
+
+@wrapt.when_imported("keras")
+def _register(keras: ModuleType) -> None:
+    """Lets Keras load models of ours: each class is imported when a saved model asks for it."""
+    registered = keras.saving.get_custom_objects()
+    for name, module in _SAVED.items():
+        registered.setdefault(f"sedona_tf>{name}", _stand_in(name, f"sedona_tf.{module}"))

@@ -218,15 +218,19 @@ class Progress(StepCallback):
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         if self.bar is not None:
-            self.bar.set_postfix(
-                {name: f"{value:.3f}" for name, value in (logs or {}).items()}, refresh=False
-            )
+            self.bar.set_postfix(_head_first(logs or {}), refresh=False)
             self.bar.update()
 
     def close(self) -> None:
         """Ends the bar's line; `fit` does not say when it fails or is stopped."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _head_first(logs: Mapping[str, float]) -> dict[str, str]:
+    """Metrics for the bar: where a terminal is narrow, the first ones are seen."""
+    names = sorted(logs, key=lambda name: (name not in ("loss", "outer_loss"), "block_" in name))
+    return {name: f"{logs[name]:.3f}" for name in names}
 
 
 class Checkpoint(StepCallback):

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
+import importlib
 import os
 import re
 import shlex
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TextIO
 
 from absl import app, flags
 
+import sedona_tf
 from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure, unknown_name
-from sedona_tf.shipped import recipe_file
+from sedona_tf.kernels import choose_kernels
+from sedona_tf.shipped import recipe_file, split_variant
+from sedona_tf.standard_streams import hold_notices, make_writable
 
-__all__ = ["help_text", "page_of", "run"]
+__all__ = ["help_text", "page_of", "progress", "run", "start_tensorflow"]
 
 INDENT = " " * 6
+
+flags.DEFINE_bool("quiet", False, "print the result and errors only.")
 
 
 def run(
     main: Callable[[], int | None],
-    usage: str,
+    usage: str | None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> NoReturn:
     """Parses the flags, runs a command and ends the process.
@@ -39,14 +46,18 @@ def run(
     Args:
         main: the command; reads `absl.flags.FLAGS` and returns an exit code or None for 0.
             Its module (or the caller's `__main__`) is the one whose flags `--help` shows.
-        usage: the module's docstring, with examples.
+        usage: the module's docstring, with examples; None under `python -OO`.
         groups: heading to names of flags, for `--help`; the others go under "Flags".
 
     Raises:
         SystemExit: always.
     """
-    if any(re.fullmatch(r"--?(help|helpshort|helpfull)|-\?", arg) for arg in _flag_arguments()):
+    make_writable()
+    if any(re.fullmatch(r"--?(help|helpshort|helpfull|h)|-\?", arg) for arg in _flag_arguments()):
         print(help_text(main, usage, groups))
+        sys.exit(0)
+    if "--version" in _flag_arguments() and "version" not in flags.FLAGS:
+        print(f"sedona_tf {sedona_tf.__version__}")
         sys.exit(0)
     os.environ.pop("MPLBACKEND", None)  # a notebook's may not be there; commands show no windows
     try:
@@ -80,7 +91,7 @@ def run(
 
 def help_text(
     main: Callable[[], int | None],
-    usage: str,
+    usage: str | None,
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """The text of `--help`; arguments as for `run`."""
@@ -88,8 +99,9 @@ def help_text(
     own = {flag.name: flag for flag in flags.FLAGS.get_key_flags_for_module(module)}
     groups = {heading: list(names) for heading, names in (groups or {}).items()}
     grouped = {name for names in groups.values() for name in names}
+    own["quiet"] = flags.FLAGS["quiet"]
     groups["Flags"] = [name for name in own if name not in grouped]
-    lines = [usage.strip()]
+    lines = [(usage or f"Usage: {os.path.basename(sys.argv[0])} FLAGS").strip()]
     for heading, names in groups.items():
         lines += ["", f"{heading}:"] if names else []
         for name in names:
@@ -104,6 +116,38 @@ def help_text(
             if _is_recipe(flag):
                 lines += [f"  --{name}.FIELD", INDENT + "overrides a field of the file."]
     return "\n".join(lines)
+
+
+def start_tensorflow(devices: int = 1) -> None:
+    """Imports TensorFlow, with the right kernels and without its notices.
+
+    Its errors are shown where there is an NVIDIA driver, since training without the GPU should be
+    noticed; elsewhere they say that there is none. `TF_CPP_MIN_LOG_LEVEL=0` shows all of it.
+
+    Args:
+        devices: logical CPU devices that share the cores.
+    """
+    choose_kernels(devices)
+    print("starting TensorFlow", flush=True)
+    driver = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if driver else "3")
+    with contextlib.nullcontext() if level in ("0", "1") else hold_notices():
+        importlib.import_module("tensorflow")
+
+
+@contextlib.contextmanager
+def progress(to: TextIO | None = None) -> Iterator[None]:
+    """What is printed until the `with` block ends is progress: nothing of it with `--quiet`.
+
+    Args:
+        to: where it goes otherwise; standard output if None.
+    """
+    with contextlib.ExitStack() as stack:
+        if flags.FLAGS.quiet:
+            to = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        if to is not None:
+            stack.enter_context(contextlib.redirect_stdout(to))
+        yield
 
 
 def page_of(workdir: str | os.PathLike[str]) -> str:
@@ -135,14 +179,11 @@ def _flag_arguments() -> list[str]:
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
+    except flags.CantOpenFlagFileError as error:
+        raise UserError(f"--flagfile: {error.__context__ or error}") from error
     except Exception as error:  # recipes are programs: anything can come out of one
         problems = [_recipe_problem(flag) for flag in _recipe_flags()]
         raise UserError(next(filter(None, problems), None) or _flag_problem(error)) from error
-    for flag in _recipe_flags():
-        if flag.present or flag.value is not None:
-            problem = _load_problem(recipe_file(flag.config_filename), flag.value)
-            if problem:
-                raise UserError(problem)
     if rest[1:]:
         raise UserError(f"unexpected argument '{rest[1]}': only flags are taken; see --help.")
     return rest
@@ -176,7 +217,7 @@ def _recipe_flags() -> list[Any]:
 
 def _recipe_problem(flag: Any) -> str | None:
     """Reads the recipe once more, to say better than the parser what is wrong with it."""
-    arguments = _flag_arguments()
+    arguments = flags.FLAGS.read_flags_from_files(_flag_arguments(), force_gnu=False)
     paths: list[Any] = [flag.default] if isinstance(flag.default, str) else []
     for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         match = re.fullmatch(rf"--?{flag.name}(=.*)?", argument, re.DOTALL)
@@ -184,17 +225,14 @@ def _recipe_problem(flag: Any) -> str | None:
             paths.append(match[1][1:] if match[1] else following)
     if not paths or paths[-1] is None:
         return None
+    path = paths[-1]
     try:
-        path = recipe_file(paths[-1])
+        path = recipe_file(path)
+        config = flag.parser.parse(path)
     except UserError as error:
         return str(error)
-    try:
-        config = flag.parser.parse(path)
     except Exception as error:
         return _failure(path, error)
-    problem = _load_problem(path, config)
-    if problem:
-        return problem
     known = _fields(config)
     for argument in arguments:
         match = re.match(rf"--?(?:no)?{flag.name}\.([\w.]+)(?:=|$)", argument)
@@ -214,18 +252,9 @@ def _fields(config: Any, prefix: str = "") -> list[str]:
     ]
 
 
-def _load_problem(path: str, config: Any) -> str | None:
-    """`ml_collections` keeps a failure to open the file until the recipe is first looked at."""
-    try:
-        getattr(config, "lock", None)
-    except OSError as error:
-        return _failure(path, error)
-    return f"recipe '{path}': get_config() returned nothing." if config is None else None
-
-
 def _failure(path: str, error: BaseException) -> str:
     """Words what went wrong inside a recipe, with the line if there is one."""
-    file = path.split(":", 1)[0]
+    file, _ = split_variant(path)
     if not os.path.isfile(file):
         return f"recipe file '{file}' does not exist."
     chain: list[BaseException] = []

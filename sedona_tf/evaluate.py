@@ -11,16 +11,13 @@ Exit code: 0, or 2 with one line on stderr if something given is wrong.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels
 from sedona_tf.path_flag import define_path
 
 __all__ = ["command", "main"]
@@ -35,13 +32,15 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    choose_kernels()
-    from sedona_tf.decoupled.run import load_run
-    from sedona_tf.reporting.evaluation_table import evaluation_table
+    from sedona_tf.resolved_recipe import read_recipe
 
     workdir, split = Path(flags.FLAGS.workdir), flags.FLAGS.split
-    with contextlib.redirect_stdout(sys.stderr):  # progress; the output is the result alone
+    read_recipe(workdir, "train")
+    with command_line.progress(to=sys.stderr):  # the output is the result alone
+        command_line.start_tensorflow()
+        from sedona_tf.decoupled.run import load_run
+        from sedona_tf.reporting.evaluation_table import evaluation_table
+
         run = load_run(workdir)
         images = run.data.test() if split == "test" else run.data.validation()
         evaluation = run.ensemble().evaluate(images)

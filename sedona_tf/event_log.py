@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class EventLog:
             return
         try:
             if self._writer is None:
-                self._writer = tf.summary.create_file_writer(str(self._folder))
+                self._writer = tf.summary.create_file_writer(os.fsencode(self._folder))
             # A callback of the user's may have switched recording off.
             with self._writer.as_default(step=np.int64(step)), tf.summary.record_if(True):
                 record()

@@ -12,13 +12,11 @@ calibrated). See docs/serving.md. Needs `pip install 'sedona_tf[serving]'`.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from absl import flags, logging
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels
 from sedona_tf.path_flag import define_path
 
 __all__ = ["define_flags", "main"]
@@ -45,19 +43,18 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    choose_kernels()
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells how it saves, at length
-    print("starting TensorFlow", flush=True)
-    from sedona_tf.serving.publish import publish
+    from sedona_tf.resolved_recipe import read_recipe
 
-    output = Path(flags.FLAGS.output)
-    version, signatures = publish(
-        Path(flags.FLAGS.workdir),
-        output,
-        version=flags.FLAGS.version,
-        served_from=flags.FLAGS.served_from,
-    )
+    workdir, output = Path(flags.FLAGS.workdir), Path(flags.FLAGS.output)
+    read_recipe(workdir, "train")
+    with command_line.progress():
+        command_line.start_tensorflow()
+        from sedona_tf.serving.publish import publish
+
+        version, signatures = publish(
+            workdir, output, version=flags.FLAGS.version, served_from=flags.FLAGS.served_from
+        )
     print(f"signatures: {', '.join(signatures)}")
     print(f"wrote {output / str(version)} and {output.parent / 'models.config'}")
 

@@ -21,9 +21,12 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.decode import numbers_of_blocks
-from sedona_tf.kernels import choose_kernels, count_cpus, processor, share_of_cores, usable_cores
+from sedona_tf.kernels import count_cpus, processor, share_of_cores, usable_cores
 from sedona_tf.path_flag import define_path
+from sedona_tf.plans import Plan
 from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
+from sedona_tf.plans.simulator import Link
+from sedona_tf.recipe import check_train
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.shipped import plan_file
 
@@ -56,32 +59,33 @@ def main() -> None:
     recipe, devices = flags.FLAGS.recipe, flags.FLAGS.devices
     blocks = numbers_of_blocks(flags.FLAGS.blocks)
     plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
+    check_train(recipe)
+    if plan is not None:
+        Plan.load(plan)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
     require_no_costs(workdir)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     count = count_cpus(devices)
-    choose_kernels(count)
     cores, share = usable_cores(), _take_share(count)
-    print("starting TensorFlow", flush=True)
-    from sedona_tf.decoupled.placement import make_cpu_devices
-    from sedona_tf.plans.simulator import Link
-    from sedona_tf.profiling.run import profile
-
-    make_cpu_devices(count)
     bandwidth = flags.FLAGS.bandwidth
-    print(
-        profile(
+    link = Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3)
+    with command_line.progress():
+        command_line.start_tensorflow(count)
+        from sedona_tf.decoupled.placement import make_cpu_devices
+        from sedona_tf.profiling.run import profile
+
+        make_cpu_devices(count)
+        tables = profile(
             recipe,
             workdir,
             plan=plan,
             blocks=blocks,
             devices=devices,
             batch_size=flags.FLAGS.batch,
-            link=Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3),
+            link=link,
             cache=flags.FLAGS.cache,
             words=f"{share} of {cores} cores, {processor()}",
         )
-    )
+    print(tables)
     print(f"wrote {workdir / COSTS_FILE} and {workdir / 'front.png'}")
 
 

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TextIO
 
 from tqdm import tqdm
 
 __all__ = ["progress_bar"]
+
+LINE = "{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+OPEN_LINE = "{desc}: {n_fmt}{unit} [{elapsed}, {rate_fmt}{postfix}]"
+
+
+class _Lines:
+    """A file for bars that have no terminal: each state is a line, not written over the last."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            self._stream.write(f"{line}\n")
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def progress_bar(
@@ -26,12 +44,14 @@ def progress_bar(
         The bar: `update` counts a unit, `close` ends the line.
     """
     terminal = sys.stdout.isatty()
+    line = LINE if total is not None else OPEN_LINE
     bar = tqdm(
         desc=what,
         total=total,
         initial=done,
         unit=unit,
-        file=sys.stdout,
+        file=sys.stdout if terminal else _Lines(sys.stdout),
+        bar_format=None if terminal else line,
         mininterval=0.2 if terminal else 10.0,
         dynamic_ncols=terminal,
         disable=not shown,

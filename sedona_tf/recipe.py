@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["SYNTHETIC", "check_search", "check_train", "paper", "with_variant"]
+__all__ = ["SYNTHETIC", "check_search", "check_train", "check_tune", "paper", "with_variant"]
 
 
 def paper() -> ml_collections.ConfigDict:
@@ -137,8 +137,10 @@ def check_search(recipe: ml_collections.ConfigDict) -> None:
         recipe: seed, `data` and `search` are looked at.
 
     Raises:
-        UserError: naming the first field that is out of range.
+        UserError: naming the first field that is missing, of another type than in `paper()`, not
+            known, or out of range.
     """
+    _check_fields(recipe, ("data", "backbone", "search"))
     _check_data(recipe)
     _check(
         recipe,
@@ -161,6 +163,7 @@ def check_search(recipe: ml_collections.ConfigDict) -> None:
 
 def check_train(recipe: ml_collections.ConfigDict) -> None:
     """Refuses numbers that no training can use; as `check_search`, for the section `train`."""
+    _check_fields(recipe, ("data", "backbone", "train"))
     _check_data(recipe)
     _check(
         recipe,
@@ -177,6 +180,50 @@ def check_train(recipe: ml_collections.ConfigDict) -> None:
     ):
         if recipe.train[name] not in allowed:
             raise UserError(unknown_name(f"train.{name}", str(recipe.train[name]), allowed))
+
+
+def check_tune(recipe: ml_collections.ConfigDict) -> None:
+    """Refuses what no tuning can use; as `check_train`, with the fields of `search`."""
+    check_train(recipe)
+    _check_fields(recipe, ("search",))
+
+
+def _check_fields(recipe: ml_collections.ConfigDict, sections: Sequence[str]) -> None:
+    """Refuses a recipe that has not the fields of `paper()`, each of its type."""
+    pattern = paper()
+    _check_like({name: pattern[name] for name in ("name", "seed", "deterministic")}, recipe)
+    for section in sections:
+        _check_like({section: pattern[section]}, recipe)
+
+
+def _check_like(
+    pattern: Mapping[str, Any], given: ml_collections.ConfigDict, prefix: str = ""
+) -> None:
+    for name, like in pattern.items():
+        field = f"{prefix}{name}"
+        if name not in given:
+            raise UserError(f"the recipe lacks the field {field}.")
+        value = given[name]
+        if isinstance(like, ml_collections.ConfigDict):
+            if not isinstance(value, ml_collections.ConfigDict):
+                raise _wrong_type(field, "a ConfigDict", value)
+            if unknown := set(value) - set(like):
+                raise UserError(
+                    unknown_name(f"recipe field in {field}", min(unknown), sorted(like))
+                )
+            _check_like(like, value, f"{field}.")
+        elif isinstance(like, float):
+            if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+                raise _wrong_type(field, "a number", value)
+        elif type(value) is not type(like) and not (type(like) is tuple and type(value) is list):
+            raise _wrong_type(field, _TYPES[type(like)], value)
+
+
+_TYPES = {bool: "True or False", int: "a whole number", str: "a text", tuple: "a tuple"}
+
+
+def _wrong_type(field: str, wanted: str, value: Any) -> UserError:
+    return UserError(f"the recipe's field {field} must be {wanted}. Received: {value!r:.80}")
 
 
 def _check_data(recipe: ml_collections.ConfigDict) -> None:

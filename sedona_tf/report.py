@@ -28,7 +28,11 @@ __all__ = ["define_flags", "main"]
 def define_flags() -> None:
     """Declares the flags; not at import, since commands share some names."""
     define_path("workdir", None, "folder of a finished search or training.", required=True)
-    define_paths("training", "folders of finished trainings to add, by commas.")
+    define_paths(
+        "training",
+        "folders of finished trainings to add, separated by commas; a folder whose name has a "
+        "comma goes in double quotes.",
+    )
     define_path("output", None, "the page's file; report.html in --workdir if not given.")
 
 

@@ -156,6 +156,7 @@ def kept_recipe(workdir: Path, purpose: str, resume: bool) -> ml_collections.Con
         UserError: if there is a run but `resume` is false; otherwise as for `read_recipe`.
     """
     if resume:
+        require_run(workdir, purpose)
         return read_recipe(workdir, purpose)
     if (workdir / NAME).exists():
         raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")

@@ -11,15 +11,15 @@ Writes plan.json, report.png, history.json, the resolved recipe, checkpoints and
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels
 from sedona_tf.path_flag import define_path
+from sedona_tf.recipe import check_search
 from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.resolved_recipe import kept_recipe
 
 __all__ = ["define_flags", "main"]
 
@@ -33,15 +33,16 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    choose_kernels()
     recipe = flags.FLAGS.recipe
+    check_search(recipe)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}")
-    print("starting TensorFlow", flush=True)
-    from sedona_tf.bilevel.run import run_search
-    from sedona_tf.reporting.table import decoupling_table
+    kept_recipe(workdir, "search", flags.FLAGS.resume)
+    with command_line.progress():
+        command_line.start_tensorflow()
+        from sedona_tf.bilevel.run import run_search
+        from sedona_tf.reporting.table import decoupling_table
 
-    plan = run_search(recipe, workdir, flags.FLAGS.resume)
+        plan = run_search(recipe, workdir, flags.FLAGS.resume)
     print(decoupling_table(plan, [plan.decode(k) for k in (2, 4, 8) if k <= len(plan.units)]))
     print(
         f"wrote {workdir / 'plan.json'} and {workdir / 'report.png'}; a page of them: "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["plan_file", "plan_names", "recipe_file", "recipe_names"]
+__all__ = ["plan_file", "plan_names", "recipe_file", "recipe_names", "split_variant"]
 
 PACKAGE = Path(__file__).parent
 
@@ -39,18 +39,41 @@ def recipe_file(text: str) -> str:
         >>> recipe_file("digits:smoke").endswith("recipes/digits.py:smoke")
         True
     """
-    name, colon, variant = text.partition(":")
-    return _find("recipe", name, _files("recipes", ".py"), ".py") + colon + variant
+    name, variant = split_variant(os.path.expanduser(text))
+    file = _find("recipe", name, _files("recipes", ".py"), ".py")
+    return file if variant is None else f"{file}:{variant}"
 
 
-def plan_file(text: str) -> str:
+def split_variant(text: str) -> tuple[str, str | None]:
+    """Splits `PATH:VARIANT`; a path may hold colons itself.
+
+    Args:
+        text: the path is its longest part before a colon that is a file; if none is, all up to the
+            last `.py`; if there is none, all up to the first colon.
+
+    Returns:
+        The path, and the variant; None without one.
+
+    Example:
+        >>> split_variant("digits:smoke"), split_variant("C:/none.py:smoke"), split_variant("a.py")
+        (('digits', 'smoke'), ('C:/none.py', 'smoke'), ('a.py', None))
+    """
+    parts = text.split(":")
+    paths = [":".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    files = [path for path in paths if os.path.isfile(path)]
+    sources = [path for path in paths if path.endswith(".py")]
+    path = [*files, *sources, parts[0]][0]
+    return path, text[len(path) + 1 :] if len(path) < len(text) else None
+
+
+def plan_file(path: str | os.PathLike[str]) -> str:
     """The file of a plan or a decoupling; as `recipe_file`, with `.json`.
 
     Example:
         >>> plan_file("published/resnet50_k4").endswith("saved_plans/published/resnet50_k4.json")
         True
     """
-    return _find("plan", text, _files("saved_plans", ".json"), ".json")
+    return _find("plan", os.fspath(path), _files("saved_plans", ".json"), ".json")
 
 
 def _files(folder: str, suffix: str) -> dict[str, Path]:

@@ -15,16 +15,18 @@ a few steps on noise and prints what each block costs.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 
 from absl import flags
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels, count_cpus
+from sedona_tf.hosts import parse_addresses
+from sedona_tf.kernels import count_cpus
 from sedona_tf.path_flag import define_path
-from sedona_tf.plans import METHODS
+from sedona_tf.plans import METHODS, load_decoupling, require_plan
+from sedona_tf.recipe import check_train
 from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.resolved_recipe import kept_recipe
 from sedona_tf.shipped import plan_file, plan_names
 
 __all__ = ["define_flags", "main"]
@@ -57,41 +59,55 @@ def define_flags() -> None:
     )
 
 
+def _check(plan: str | None, blocks: int) -> None:
+    """Refuses what can be refused without TensorFlow, which takes seconds to start.
+
+    Raises:
+        UserError: for a wrong recipe, plan or cluster.
+    """
+    check_train(flags.FLAGS.recipe)
+    require_plan(flags.FLAGS.method, plan)
+    if plan is not None:
+        load_decoupling(plan, None, blocks)
+    if flags.FLAGS.cluster:
+        parse_addresses(flags.FLAGS.cluster)
+
+
 def main() -> None:
     """Runs the command."""
     recipe, method, devices = flags.FLAGS.recipe, flags.FLAGS.method, flags.FLAGS.devices
     plan = None if flags.FLAGS.plan is None else plan_file(flags.FLAGS.plan)
     blocks = 1 if method == "backprop" else flags.FLAGS.blocks
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    processors = count_cpus(devices)
-    choose_kernels(processors)
-    print("starting TensorFlow", flush=True)
-    from sedona_tf.decoupled import connect, guarded
-    from sedona_tf.decoupled.dry_run import dry_run
-    from sedona_tf.decoupled.placement import make_cpu_devices
-    from sedona_tf.decoupled.run import run_training
-    from sedona_tf.reporting.evaluation_table import evaluation_table
-
-    make_cpu_devices(processors)
-    settings = {
-        "method": method,
-        "plan": plan,
-        "num_blocks": blocks,
-        "devices": devices,
-    }
+    _check(plan, blocks)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_{method}_k{blocks}")
-    with contextlib.ExitStack() as stack:
+    resume, cluster = flags.FLAGS.resume, flags.FLAGS.cluster
+    if not flags.FLAGS.dry_run:
+        kept_recipe(workdir, "train", resume)
+    processors = count_cpus(devices)
+    with command_line.progress(), contextlib.ExitStack() as stack:
+        command_line.start_tensorflow(processors)
+        from sedona_tf.decoupled import connect, guarded
+        from sedona_tf.decoupled.dry_run import dry_run
+        from sedona_tf.decoupled.placement import make_cpu_devices
+        from sedona_tf.decoupled.run import run_training
+        from sedona_tf.reporting.evaluation_table import evaluation_table
+
+        make_cpu_devices(processors)
         callbacks = []
-        if flags.FLAGS.cluster:
-            settings["devices"] = connect(flags.FLAGS.cluster)
-            callbacks.append(stack.enter_context(guarded(flags.FLAGS.cluster)))
+        if cluster:
+            devices = connect(cluster)
+            callbacks.append(stack.enter_context(guarded(cluster)))
+        settings = {"method": method, "plan": plan, "num_blocks": blocks, "devices": devices}
         if flags.FLAGS.dry_run:
-            print(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
-            return
-        evaluation = run_training(
-            recipe, workdir, **settings, resume=flags.FLAGS.resume, extra_callbacks=callbacks
-        )
-    print(evaluation_table(evaluation, "test"))
+            tables = str(dry_run(recipe, **settings, batch_size=flags.FLAGS.dry_run_batch))
+        else:
+            evaluation = run_training(
+                recipe, workdir, **settings, resume=resume, extra_callbacks=callbacks
+            )
+            tables = evaluation_table(evaluation, "test")
+    print(tables)
+    if flags.FLAGS.dry_run:
+        return
     print(
         f"wrote {workdir / 'metrics.json'} and {workdir / 'curves.png'}; a page of them: "
         f"{command_line.page_of(workdir)}"

@@ -13,15 +13,15 @@ Trials are compared by the head's error on the validation part. See docs/tune.md
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from absl import flags, logging
 
 from sedona_tf import command_line
-from sedona_tf.kernels import choose_kernels
 from sedona_tf.path_flag import define_path
+from sedona_tf.recipe import check_tune
 from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.resolved_recipe import kept_recipe
 
 __all__ = ["define_flags", "main"]
 
@@ -55,25 +55,26 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    choose_kernels()
     logging.set_verbosity(logging.WARNING)
     recipe, blocks = flags.FLAGS.recipe, flags.FLAGS.blocks
+    check_tune(recipe)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_tune_k{blocks}")
-    print("starting TensorFlow", flush=True)
-    from sedona_tf.reporting.trial_table import trial_table
-    from sedona_tf.tuning.run import run_tuning
+    kept_recipe(workdir, "tune", flags.FLAGS.resume)
+    with command_line.progress():
+        command_line.start_tensorflow()
+        from sedona_tf.reporting.trial_table import trial_table
+        from sedona_tf.tuning.run import run_tuning
 
-    trials = run_tuning(
-        recipe,
-        workdir,
-        num_blocks=blocks,
-        max_trials=flags.FLAGS.max_trials,
-        tuner=flags.FLAGS.tuner,
-        epochs=flags.FLAGS.epochs,
-        max_seconds=flags.FLAGS.max_seconds,
-        resume=flags.FLAGS.resume,
-    )
+        trials = run_tuning(
+            recipe,
+            workdir,
+            num_blocks=blocks,
+            max_trials=flags.FLAGS.max_trials,
+            tuner=flags.FLAGS.tuner,
+            epochs=flags.FLAGS.epochs,
+            max_seconds=flags.FLAGS.max_seconds,
+            resume=flags.FLAGS.resume,
+        )
     print(trial_table(trials))
     print(f"wrote {workdir / 'decoupling.json'} and {workdir / 'trials.json'}")
 

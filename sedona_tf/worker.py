@@ -20,7 +20,6 @@ from sedona_tf import command_line
 from sedona_tf.errors import UserError
 from sedona_tf.hosts import ANY, bypass_proxy, fence, own_address
 from sedona_tf.interruption import StopRequest
-from sedona_tf.kernels import choose_kernels
 
 __all__ = ["define_flags", "main", "serve"]
 
@@ -52,6 +51,7 @@ def serve(port: int, host: str) -> tuple[object, str]:
     address = own_address(host, port)
     bypass_proxy()
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # others may share the GPU
+    command_line.start_tensorflow()
     import tensorflow as tf
 
     try:
@@ -66,10 +66,9 @@ def serve(port: int, host: str) -> tuple[object, str]:
 
 def main() -> None:
     """Runs the command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    choose_kernels()
     with StopRequest():
-        server, address = serve(flags.FLAGS.port, flags.FLAGS.host)
+        with command_line.progress():
+            server, address = serve(flags.FLAGS.port, flags.FLAGS.host)
         print(f"worker ready on {address}", flush=True)
         if address.startswith(ANY):
             print("warning: anybody who reaches this port can run code here", flush=True)

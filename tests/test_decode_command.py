@@ -12,6 +12,7 @@ import time
 import pytest
 from search_runs import help_of
 
+import sedona_tf
 from sedona_tf.plans import Plan
 
 PROBE = """\"\"\"A throwaway command.
@@ -21,10 +22,11 @@ Examples:
 \"\"\"
 import os, time
 from absl import flags
-from ml_collections import config_flags
 from sedona_tf import command_line
 from sedona_tf.errors import UserError
-config_flags.DEFINE_config_file("recipe", None, "the recipe.")
+from sedona_tf.recipe_flag import define_recipe
+define_recipe()
+flags.FLAGS["recipe"].validators.clear()  # not required here
 flags.DEFINE_string("out", None, "folder of the run.")
 flags.DEFINE_string("fault", None, "what goes wrong.")
 def main():
@@ -214,12 +216,48 @@ def test_fault_inside_the_recipe(probe, tmp_path, body, words):
     assert words in refusal(probe("--recipe=bad.py"))
 
 
-def test_recipe_that_returns_nothing(probe, tmp_path):
-    (tmp_path / "bad.py").write_text("def get_config():\n    pass\n")
-    done = probe("--recipe=bad.py")
-    # ml_collections logs a warning of its own before our line
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.endswith("error: recipe 'bad.py': get_config() returned nothing.\n")
+@pytest.mark.parametrize("body", ["pass", "return {'seed': 1}"])
+def test_recipe_that_is_no_config(probe, tmp_path, body):
+    (tmp_path / "bad.py").write_text(f"def get_config():\n    {body}\n")
+    for rest in ([], ["--recipe.seed=3"]):
+        assert "must return a ConfigDict" in refusal(probe("--recipe=bad.py", *rest))
+
+
+def test_recipes_at_unusual_places(probe, tmp_path):
+    """With colons in the path, frozen, and with a module beside the recipe."""
+    folder = tmp_path / "2026-01-01T10:30"
+    folder.mkdir()
+    (folder / "my:recipe.py").write_text(
+        "import beside\nfrom ml_collections import FrozenConfigDict\n"
+        "def get_config(steps='7'):\n"
+        "    return FrozenConfigDict(dict(seed=beside.SEED, search=dict(steps=int(steps))))\n"
+    )
+    (folder / "beside.py").write_text("SEED = 5\n")
+    path = f"--recipe={folder.name}/my:recipe.py"
+    assert probe(path).stdout == "7 5\n"
+    assert probe(f"{path}:9", "--recipe.seed=6").stdout == "9 6\n"
+    assert "none.py' does not exist" in refusal(probe(f"--recipe={folder.name}/none.py:9"))
+
+
+def test_flag_files(probe, tmp_path):
+    """Where a recipe is asked for too, whose flag looks at all arguments."""
+    assert "No such file" in refusal(probe("--flagfile=none", "--recipe=recipe.py"))
+    (tmp_path / "flags").write_text("--recipe=recipe.py\n--recipe.search.steps=4\n")
+    assert probe("--flagfile=flags").stdout == "4 1\n"
+    (tmp_path / "flags").write_text("--recipe=recipe.py\n--recipe.sed=4\n")
+    assert "Did you mean 'seed'" in refusal(probe("--flagfile=flags"))
+
+
+def test_help_without_docstrings(tmp_path):
+    (tmp_path / "probe.py").write_text(PROBE)
+    arguments = [sys.executable, "-OO", "probe.py", "--help"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "--recipe.FIELD" in done.stdout, done.stderr
+
+
+def test_short_help_and_version(probe):
+    assert probe("-h").stdout == probe("--help").stdout
+    assert probe("--version").stdout == f"sedona_tf {sedona_tf.__version__}\n"
 
 
 def test_interrupt(probe, tmp_path):

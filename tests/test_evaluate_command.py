@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from sedona_tf import backbones, decouple, evaluate, plans, recipe
 from sedona_tf.decoupled import run
 from sedona_tf.decoupled.ensemble import Ensemble
 from sedona_tf.errors import UserError
+from sedona_tf.resolved_recipe import write_recipe
 
 
 class Data:
@@ -53,8 +55,9 @@ def model():
 def command(model, monkeypatch, capsys):
     """Runs the command on a made-up run; gives what it printed and the run's data."""
 
-    def call(workdir, split="test", as_json=False):
+    def call(workdir, split="test", as_json=False, gone=False):
         data = Data()
+        write_recipe(workdir, recipe.paper(), "train")
         loaded = []
 
         def load_run(path):
@@ -62,10 +65,12 @@ def command(model, monkeypatch, capsys):
             print("loading data")  # to stderr, away from the JSON
             config = recipe.paper()
             config.train.epochs = 4
+            if gone:
+                shutil.rmtree(path)
             return run.Run(config, model, data, {}, 30)
 
         monkeypatch.setattr(run, "load_run", load_run)
-        given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json)
+        given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json, quiet=False)
         monkeypatch.setattr(flags, "FLAGS", given)
         evaluate.main()
         assert loaded == [workdir]
@@ -111,7 +116,7 @@ def test_json_is_what_is_written(command, tmp_path):
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_folder_that_is_gone_costs_the_file_alone(as_json, command, model, tmp_path, capsys):
     with pytest.raises(UserError, match="cannot write .*evaluation.json"):
-        command(tmp_path / "none", as_json=as_json)
+        command(tmp_path, as_json=as_json, gone=True)
     printed = capsys.readouterr().out
     if as_json:
         assert json.loads(printed) == expected(model, "test")

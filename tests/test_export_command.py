@@ -11,6 +11,8 @@ import pytest
 from search_runs import ENVIRONMENT, command, help_of, refused
 
 from sedona_tf.errors import UserError
+from sedona_tf.recipe import paper
+from sedona_tf.resolved_recipe import write_recipe
 from sedona_tf.serving.publish import choose_version, publish
 
 
@@ -102,9 +104,10 @@ def test_a_full_disk_leaves_no_version(trained, tmp_path):
 
 
 def test_without_the_optional_package(tmp_path):
+    write_recipe(tmp_path, paper(), "train")
     code = (
         "import sys; sys.modules['tensorflow_serving'] = None\n"
-        f"sys.argv = ['export', '--workdir=x', '--output={tmp_path}/m/a']\n"
+        f"sys.argv = ['export', '--workdir={tmp_path}', '--output={tmp_path}/m/a']\n"
         "from sedona_tf import command_line, export\n"
         "export.define_flags(); command_line.run(export.main, export.__doc__)\n"
     )

@@ -75,7 +75,7 @@ def test_costs_make_a_decoupling_that_trains(measured, tmp_path):
     ("arguments", "words"),
     [
         (["--blocks", "two"], "--blocks must be whole numbers"),
-        (["--plan", "published/resnet50_k4"], "Profiling needs a plan"),
+        (["--plan", "published/resnet50_k4"], "is a decoupling"),
         (["--devices", "TPU:3"], "TPU:3"),
         (["--bandwidth", "-1"], "bandwidth"),
         (["--cache", "broken.json"], "broken.json"),

@@ -90,3 +90,51 @@ def test_tiny_imagenet_is_converted_for_tensorflow_datasets(tmp_path):
         assert source.images.shape == (count, 64, 64, 3) and source.num_classes == 2
         brightness = source.images.mean(axis=(1, 2, 3))
         np.testing.assert_array_equal(source.labels, (brightness > 90).astype(int))
+
+
+@pytest.mark.parametrize("check", [check_search, check_train])
+def test_refuses_what_is_missing_or_of_another_type(check):
+    section = check.__name__.removeprefix("check_")
+
+    def refused(change, *words):
+        config = paper()
+        with config.unlocked():
+            change(config)
+        with pytest.raises(UserError) as error:
+            check(config)
+        assert all(word in str(error.value) for word in words), error.value
+
+    for name in (section, "data", "backbone", "seed", "name", f"{section}.batch_size"):
+        *outer, last = name.split(".")
+        refused(lambda c: (c[outer[0]] if outer else c).__delitem__(last), name)  # noqa: B023
+    for name, value in (
+        (f"{section}.batch_size", None),
+        (f"{section}.batch_size", 2.0),
+        (f"{section}.momentum", "0.9"),
+        (f"{section}.momentum", float("nan")),
+        ("data.flip", 1),
+        ("data.source", None),
+        ("data.dry_run.shape", 8),
+        (section, 3),
+        ("name", None),
+    ):
+        *outer, last = name.split(".")
+
+        def change(config, outer=outer, last=last, value=value):
+            for each in outer:
+                config = config[each]
+            del config[last]
+            config[last] = value
+
+        refused(change, name, repr(value))
+    refused(lambda c: c.backbone.update(widht=8), "widht", "Did you mean 'width'")
+    for change in (
+        lambda c: c.__delitem__("train" if section == "search" else "search"),
+        lambda c: c[section].update(weight_decay=1, learning_rate=1),
+        lambda c: c.update(note="a field of the user's own"),
+        lambda c: c.__setitem__("data", c.data.to_dict()),
+    ):
+        config = paper()
+        with config.unlocked():
+            change(config)
+        check(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -104,6 +105,16 @@ def test_damage_is_one_line_and_leaves_the_old_page(folders, which, damage, word
     refused(report("--workdir", folder), words)
     assert (folder / "report.html").read_text() == "old"
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_a_folder_with_a_comma_in_quotes(folders, tmp_path):
+    quoted = shutil.copytree(folders[1], tmp_path / "rate=0.1,seed=2")
+    page = tmp_path / "page.html"
+    trainings = f'{folders[1]},"{quoted}"'
+    done = report("--workdir", folders[0], "--training", trainings, "--output", page)
+    assert done.returncode == 0, done.stderr
+    assert "rate=0.1,seed=2" in page.read_text()
+    assert "double quotes" in report("--help").stdout
 
 
 def test_missing_folders(folders, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from search_runs import ROOT, command, help_of, refused
 
 from sedona_tf.errors import UserError
+from sedona_tf.plans import Decoupling, Plan, load_decoupling
 from sedona_tf.shipped import plan_file, plan_names, recipe_file, recipe_names
 
 SHIPPED = {
@@ -59,6 +60,18 @@ def test_unknown_names(find, text, words):
     with pytest.raises(UserError) as error:
         find(text)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_plans_load_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Plan.load("fashion_mnist_vgg11") == Plan.load(
+        ROOT / "saved_plans/fashion_mnist_vgg11.json"
+    )
+    decoupling = Decoupling.load("published/resnet50_k4", num_blocks=4)
+    assert decoupling.cut_after == load_decoupling("published/resnet50_k4", None, 4).cut_after
+    assert load_decoupling("fashion_mnist_vgg11", None, 2).num_blocks == 2
+    with pytest.raises(UserError, match="unknown plan"):
+        Decoupling.load("published/resnet51_k4")
 
 
 def test_commands_refuse_unknown_names():

@@ -48,7 +48,8 @@ def test_a_life():
     """Reached under its own address only, alone on its port, and ended by SIGTERM with 143."""
     worker = subprocess.Popen([*COMMAND, "--port=0"], stdout=subprocess.PIPE, text=True)
     try:
-        address = worker.stdout.readline().split()[-1]
+        lines = iter(worker.stdout.readline, "")
+        address = next(line for line in lines if "ready" in line).split()[-1]
         port = address.rpartition(":")[2]
         assert address.startswith("127.0.0.1:") and probe(address, 5.0) == "127.0.0.1"
         assert silent([f"127.0.0.2:{port}"], 1.0)

@@ -7,7 +7,7 @@ from sedona_tf.decoupled.cluster import connect
 from sedona_tf.decoupled.ensemble import Ensemble, evaluate_exits
 from sedona_tf.decoupled.evaluation import Evaluation
 from sedona_tf.decoupled.model import SCHEDULES, DecoupledModel, decouple
-from sedona_tf.decoupled.placement import assign_devices
+from sedona_tf.decoupled.placement import assign_devices, make_cpu_devices
 from sedona_tf.decoupled.watchdog import Watchdog, guarded
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "decouple",
     "evaluate_exits",
     "guarded",
+    "make_cpu_devices",
 ]

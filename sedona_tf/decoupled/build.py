@@ -16,7 +16,7 @@ from sedona_tf.decoupled.model import DecoupledModel, decouple
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 from sedona_tf.decoupled.pipeline import Batch
 from sedona_tf.errors import UserError, unknown_name
-from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, uniform
+from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, require_plan, uniform
 from sedona_tf.process_settings import process_settings
 from sedona_tf.recipe import check_train
 
@@ -110,12 +110,9 @@ def build_decoupling(
     Raises:
         UserError: if the plan is missing, not wanted, or does not fit.
     """
-    if method == "sedona":
-        if plan is None:
-            raise UserError("method 'sedona' needs a plan: pass --plan.")
+    require_plan(method, plan)
+    if plan is not None:
         decoupling = load_decoupling(plan, backbone, num_blocks)
-    elif plan is not None:
-        raise UserError(f"method '{method}' takes no plan; leave --plan out.")
     elif method == "backprop":
         decoupling = uniform(backbone, 1, {})
     else:

@@ -24,12 +24,24 @@ MOST = 64
 def make_cpu_devices(count: int) -> None:
     """Makes so many logical devices, `CPU:0` and so on, of this process' CPU.
 
-    Before TensorFlow is first used. `choose_kernels` shares out the cores among them.
+    At a program's start, before TensorFlow makes its first tensor. `choose_kernels` shares out the
+    cores among them.
+
+    Args:
+        count: of devices; at most `MOST` are made.
+
+    Raises:
+        UserError: if TensorFlow has been used and has other devices.
     """
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * min(count, MOST),
-    )
+    try:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * min(count, MOST),
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"{count} CPU devices must be made before TensorFlow is first used: {error}"
+        ) from error
 
 
 def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
@@ -65,7 +77,8 @@ def assign_devices(devices: str | Sequence[str], num_blocks: int) -> list[str]:
     for name in devices:
         if _full(name) not in full:
             raise UserError(
-                f"device '{name}' does not exist. There are: {', '.join(sorted(known))}"
+                f"device '{name}' does not exist. There are: {', '.join(sorted(known))}. Call "
+                "sedona_tf.make_cpu_devices at a program's start to make several of one CPU."
             )
     return [devices[index] for index in spread(num_blocks, len(devices))]
 

@@ -1,6 +1,6 @@
 """Plans: what a search found, and the decouplings that follow from it."""
 
-from sedona_tf.plans.baselines import BASELINES, METHODS, baseline, uniform
+from sedona_tf.plans.baselines import BASELINES, METHODS, baseline, require_plan, uniform
 from sedona_tf.plans.costs import Costs, PartCost
 from sedona_tf.plans.decoupling import Decoupling, Tie
 from sedona_tf.plans.plan import Plan, load_decoupling
@@ -15,5 +15,6 @@ __all__ = [
     "Tie",
     "baseline",
     "load_decoupling",
+    "require_plan",
     "uniform",
 ]

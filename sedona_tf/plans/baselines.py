@@ -8,7 +8,7 @@ from typing import Any
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans.decoupling import Decoupling
 
-__all__ = ["BASELINES", "METHODS", "baseline", "uniform"]
+__all__ = ["BASELINES", "METHODS", "baseline", "require_plan", "uniform"]
 
 BASELINES: dict[str, dict[str, Any]] = {
     "dgl": {"kind": "mlp_sr"},
@@ -18,6 +18,24 @@ BASELINES: dict[str, dict[str, Any]] = {
 
 METHODS = ("sedona", "backprop", *BASELINES)
 """All ways to train: by a searched plan, end to end, or by a baseline."""
+
+
+def require_plan(method: str, plan: Any) -> None:
+    """Refuses a method without the plan that it needs, or with one that it does not use.
+
+    Args:
+        method: one of `METHODS`.
+        plan: what was given as a plan, or None.
+
+    Raises:
+        UserError: then, or for an unknown method.
+    """
+    if method not in METHODS:
+        raise UserError(unknown_name("method", method, METHODS))
+    if method == "sedona" and plan is None:
+        raise UserError("method 'sedona' needs a plan: pass --plan.")
+    if method != "sedona" and plan is not None:
+        raise UserError(f"method '{method}' takes no plan; leave --plan out.")
 
 
 def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:

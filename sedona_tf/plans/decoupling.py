@@ -11,6 +11,7 @@ from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write
 from sedona_tf.plans import document
 from sedona_tf.plans.fields import candidate_options, is_name, json_dict
+from sedona_tf.shipped import plan_file
 
 __all__ = ["Decoupling", "Tie"]
 
@@ -200,7 +201,8 @@ class Decoupling:
         """Reads a decoupling and refuses what is not exactly one.
 
         Args:
-            path: file that `save` wrote.
+            path: file that `save` wrote, or the name of a decoupling that comes with the package,
+                such as `"published/resnet50_k4"`.
             backbone: a `Backbone`; if given, the decoupling must be for it (see `require`).
             num_blocks: K; if given, the decoupling must have so many blocks.
 
@@ -210,6 +212,7 @@ class Decoupling:
         Raises:
             UserError: one line naming the file and what is wrong with it.
         """
+        path = plan_file(path)
         content = document.unpack(path, FIELDS, "decoupling")
         try:
             result = cls.from_dict(content)

@@ -25,6 +25,7 @@ from sedona_tf.plans.fields import (
     matrix,
     unit_shapes,
 )
+from sedona_tf.shipped import plan_file
 
 __all__ = ["Plan", "load_decoupling"]
 
@@ -194,7 +195,8 @@ class Plan:
         """Reads a plan and refuses what is not exactly one.
 
         Args:
-            path: file that `save` wrote.
+            path: file that `save` wrote, or the name of a plan that comes with the package, such
+                as `"fashion_mnist_resnet18"`.
             backbone: a `Backbone`; if given, the plan must be for its architecture.
 
         Returns:
@@ -203,6 +205,9 @@ class Plan:
         Raises:
             UserError: one line naming the file and what is wrong with it.
         """
+        path = plan_file(path)
+        if document.kind_of(path) == "decoupling":
+            raise UserError(f"'{path}' is a decoupling; its cuts are made. This needs a plan.")
         fields = {field.name for field in dataclasses.fields(cls)}
         content = document.unpack(path, fields, "plan")
         try:
@@ -218,13 +223,14 @@ def load_decoupling(path: str | os.PathLike[str], backbone: Any, num_blocks: int
     """Reads a plan and decodes it, or reads a decoupling.
 
     Args:
-        path: file that `Plan.save` or `Decoupling.save` wrote.
-        backbone: the `Backbone` to be cut.
+        path: file that `Plan.save` or `Decoupling.save` wrote, or a name, see `Plan.load`.
+        backbone: the `Backbone` to be cut; None leaves it unchecked.
         num_blocks: K.
 
     Raises:
         UserError: if the file is neither, or not for this backbone and K.
     """
+    path = plan_file(path)
     if document.kind_of(path) == "decoupling":
         return Decoupling.load(path, backbone, num_blocks)
     return Plan.load(path, backbone).decode(num_blocks)

@@ -15,7 +15,7 @@ from sedona_tf.decoupled.dry_run import data_like
 from sedona_tf.decoupled.placement import assign_devices, device_spec
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.files import atomic_write, make_folder
-from sedona_tf.plans import BASELINES, Costs, Plan, document
+from sedona_tf.plans import BASELINES, Costs, Plan
 from sedona_tf.plans.costs import COSTS_FILE, require_no_costs
 from sedona_tf.plans.simulator import LOCAL, Link
 from sedona_tf.process_settings import process_settings
@@ -182,8 +182,6 @@ def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
 
 def _scores(path: str | None, backbone: Backbone) -> Plan:
     """The plan; or DGL's net, with every cut as good as any other."""
-    if path is not None and document.kind_of(path) == "plan":
-        return Plan.load(path, backbone)
     if path is not None:
-        raise UserError(f"'{path}' is a decoupling; its cuts are made. Profiling needs a plan.")
+        return Plan.load(path, backbone)
     return Plan.indifferent(backbone.name, Plan.fingerprint(backbone), [BASELINES["dgl"]])

@@ -15,6 +15,7 @@ from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.determinism import make_repeatable
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.files import remove_partial
+from sedona_tf.recipe import check_tune
 from sedona_tf.resolved_recipe import require_same_recipe, write_recipe
 from sedona_tf.run_folder import open_folder
 from sedona_tf.tuning.hypermodel import DecouplingHyperModel
@@ -65,6 +66,7 @@ def run_tuning(
         UserError: for anything wrong with what was given, and for a trial that fails.
         Interrupted: by a signal.
     """
+    check_tune(recipe)
     recipe = resolve(recipe, "sedona")
     if epochs is not None:
         recipe.train.epochs = epochs

@@ -108,7 +108,7 @@ def test_other_files(tmp_path):
     Plan("toy", (("a", (1,)),), NETS, (), ()).save(path)
     assert "not a decoupling file" in refusal(path)
     make().save(path)
-    with pytest.raises(UserError, match="not a plan file"):
+    with pytest.raises(UserError, match="is a decoupling"):
         Plan.load(path)
     path.write_text(path.read_text().replace('"depth": 4', '"depth": 3'))
     assert "checksum" in refusal(path)

@@ -157,7 +157,7 @@ def test_is_read_where_only_the_standard_library_for_all_systems_is(tmp_path):
 def test_missing_file_and_folder(tmp_path):
     assert "does not exist" in refusal(tmp_path / "none.json")
     assert "cannot be read" in refusal(tmp_path)
-    assert "cannot be read" in refusal("null\0byte")
+    assert "unknown plan" in refusal("null\0byte")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""Standard output and error that always take what a command writes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+__all__ = ["hold_notices", "make_writable"]
+
+_NOTICE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
+
+
+def make_writable() -> None:
+    """Opens streams that are closed, and lets none fail at a character.
+
+    A service, cron or `>&-` may start a process without a standard output or error. Python has no
+    stream then, and the next file to be opened gets the stream's number: messages of libraries
+    would go into it. What a stream's encoding cannot write appears as `\\xe9`.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Takes the lowest free number, which is this one; child processes are to have it too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        bytes_of_names = sys.stdout.encoding.lower() in ("utf-8", "utf8")
+        sys.stdout.reconfigure(errors="surrogateescape" if bytes_of_names else "backslashreplace")
+
+
+@contextlib.contextmanager
+def hold_notices() -> Iterator[None]:
+    """Keeps the log lines of native libraries off standard error; everything else appears after.
+
+    TensorFlow logs some lines while it is imported, before its log has a level. On Linux only.
+    """
+    if not hasattr(os, "memfd_create"):
+        yield
+        return
+    sys.stderr.flush()
+    stream = os.dup(2)
+    with open(os.memfd_create("stderr"), "w+b") as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stream, 2)
+            os.close(stream)
+            held.seek(0)
+            for line in held:
+                if not _NOTICE.match(line):
+                    os.write(2, line)
