@@ -29,6 +29,7 @@ _SAVED = {
     "MomentumSGD": "decoupled.momentum_sgd",
     "PointwisePool": "layers.pointwise_pool",
     "SpatialDeviation": "auxiliary.predsim",
+    "WithoutActivation": "layers.without_activation",
 }
 """Classes in saved models to their modules."""
 
