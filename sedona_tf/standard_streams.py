@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -30,8 +31,16 @@ def make_writable() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        bytes_of_names = sys.stdout.encoding.lower() in ("utf-8", "utf8")
-        sys.stdout.reconfigure(errors="surrogateescape" if bytes_of_names else "backslashreplace")
+        codecs.register_error(_escape.__name__, _escape)
+        sys.stdout.reconfigure(errors=_escape.__name__)
+
+
+def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Writes the bytes of file names as they are, other characters as `\\xe9`."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 @contextlib.contextmanager
