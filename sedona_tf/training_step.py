@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["after_batch"]
+__all__ = ["after_batch", "arrived"]
 
 
 @contextlib.contextmanager
@@ -33,3 +34,16 @@ def after_batch(data: Any) -> Iterator[Any]:
     tensors = [each for each in tf.nest.flatten(data, expand_composites=True) if each is not None]
     with tf.control_dependencies(tensors), tf.control_dependencies([tf.no_op("batch_is_there")]):
         yield data
+
+
+def arrived(*tensors: tf.Tensor) -> tf.Tensor:
+    """True, computed from a batch's values.
+
+    TensorFlow may run what is inside of a function before the control inputs of its call are there.
+    What hangs on this value waits for the batch there too.
+
+    Args:
+        *tensors: numbers of the batch, `(batch, ...)`.
+    """
+    firsts = [tf.cast(tf.reshape(each, [-1])[:1], tf.float32) for each in tensors]
+    return tf.reduce_all(tf.not_equal(tf.concat(firsts, 0), math.nan))

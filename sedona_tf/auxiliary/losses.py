@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sedona_tf.errors import UserError
 
-__all__ = ["CrossEntropy", "cross_entropy"]
+__all__ = ["CrossEntropy", "cross_entropy", "labels_in_range"]
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -39,6 +39,25 @@ def _cross_entropies(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> 
     return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
 
 
+def labels_in_range(labels: tf.Tensor, classes: int) -> tf.Tensor:
+    """Labels, unless one of them is no class: then the step fails before it changes anything.
+
+    Args:
+        labels: integers or whole numbers `(batch,)` or `(batch, 1)`; others are left alone.
+        classes: number of classes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when the step runs, if a label is not in `[0, classes)`.
+    """
+    if labels.shape.rank is not None and labels.shape.rank > 1 and labels.shape[-1] != 1:
+        return labels
+    whole = tf.cast(labels, tf.int64)
+    right = tf.reduce_all((whole >= 0) & (whole < classes))
+    wrong = f"labels must be in [0, {classes}). Received:"
+    with tf.control_dependencies([tf.debugging.Assert(right, [wrong, labels], summarize=100)]):
+        return tf.identity(labels)
+
+
 @keras.saving.register_keras_serializable(package="sedona_tf")
 class CrossEntropy(keras.losses.Loss):
     """`cross_entropy` as a Keras loss, with sample weights and reductions.
@@ -63,7 +82,11 @@ class CrossEntropy(keras.losses.Loss):
         self.smoothing = smoothing
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Cross entropies `(batch,)` of labels `(batch,)` or `(batch, 1)` and logits."""
+        """Cross entropies `(batch,)` of logits and labels `(batch,)`, `(batch, 1)` or one-hot."""
+        if y_true.shape.rank == 2 and y_true.shape[-1] == y_pred.shape[-1] > 1:
+            rest = self.smoothing / (y_pred.shape[-1] - 1)
+            targets = rest + (1.0 - self.smoothing - rest) * tf.cast(y_true, y_pred.dtype)
+            return tf.nn.softmax_cross_entropy_with_logits(targets, y_pred)
         labels = tf.reshape(tf.cast(y_true, tf.int32), tf.shape(y_pred)[:-1])
         return _cross_entropies(y_pred, labels, self.smoothing)
 

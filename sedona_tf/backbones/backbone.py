@@ -13,7 +13,9 @@ from sedona_tf.process_settings import process_settings
 __all__ = ["Backbone", "build_part"]
 
 
-def build_part(name: str, input_shape: Sequence[int], define) -> keras.Model:
+def build_part(
+    name: str, input_shape: Sequence[int], define, dtype: str | None = None
+) -> keras.Model:
     """Builds one part (a unit, a head, an auxiliary net) as a functional model.
 
     Args:
@@ -21,11 +23,12 @@ def build_part(name: str, input_shape: Sequence[int], define) -> keras.Model:
         input_shape: shape of its input without the batch, `(height, width, channels)`.
         define: maps the symbolic input to the symbolic output; layers are channels last unless
             they state something else, whatever keras.json says.
+        dtype: type of its input; Keras' default type if None.
 
     Returns:
         The `keras.Model`.
     """
-    inputs = keras.Input(tuple(input_shape), name="input")
+    inputs = keras.Input(tuple(input_shape), name="input", dtype=dtype)
     with process_settings(data_format="channels_last"):
         outputs = define(inputs)
     return keras.Model(inputs, outputs, name=name)
@@ -43,6 +46,8 @@ class Backbone(keras.Model):
         narrow_auxiliary: whether auxiliary nets work at a quarter of the unit's channels: so for
             bottleneck and VGG backbones; at full width for basic-block ones.
         name: name of the architecture, for example `"resnet18"`.
+        input_name, output_name: what data, losses and metrics given by name call them.
+        removed_activation: `"softmax"` if the head was left without one that it had.
 
     Raises:
         UserError: if there is no unit, if neighbouring shapes differ, or naming a layer that adds
@@ -62,6 +67,9 @@ class Backbone(keras.Model):
         *,
         narrow_auxiliary: bool = True,
         name: str = "backbone",
+        input_name: str = "images",
+        output_name: str = "logits",
+        removed_activation: str | None = None,
         **kwargs,
     ) -> None:
         if not units:
@@ -75,7 +83,8 @@ class Backbone(keras.Model):
                 )
         for part in parts:
             check_effects(part, seeded=False)
-        inputs = keras.Input(units[0].input_shape[1:], name="images")
+        first = units[0].inputs[0]
+        inputs = keras.Input(first.shape[1:], name=input_name, dtype=first.dtype)
         outputs = inputs
         for part in parts:
             outputs = part(outputs)
@@ -83,6 +92,9 @@ class Backbone(keras.Model):
         self.units = list(units)
         self.head = head
         self.narrow_auxiliary = narrow_auxiliary
+        self.input_name = input_name
+        self.output_name = output_name
+        self.removed_activation = removed_activation
 
     @classmethod
     def from_keras(
@@ -119,7 +131,8 @@ class Backbone(keras.Model):
             The `Backbone`; its units are named `unit_1`, `unit_2`, ...
 
         Raises:
-            UserError: for a model with code of its own, several inputs or outputs, inputs other
+            UserError: for a model with code of its own (`call`, `train_step`, `compute_loss` and
+                their like), several inputs or outputs, inputs other
                 than images, sizes that are not known, an activation other than softmax at the
                 end, or fewer than two units; and naming the layer for one that different units
                 share, or that is stateful, has channels first or adds a loss (a regularizer).
@@ -136,8 +149,18 @@ class Backbone(keras.Model):
         """
         from sedona_tf.backbones.from_keras import cut_model
 
-        *units, head = cut_model(model, max_units)
-        return cls(units, head, narrow_auxiliary=narrow_auxiliary, name=name or model.name)
+        parts, removed = cut_model(model, max_units)
+        backbone = cls(
+            parts[:-1],
+            parts[-1],
+            narrow_auxiliary=narrow_auxiliary,
+            name=name or model.name,
+            input_name=model.inputs[0]._keras_history.operation.name,
+            output_name=model.outputs[0]._keras_history.operation.name,
+            removed_activation=removed,
+        )
+        backbone.dtype_policy = model.dtype_policy
+        return backbone
 
     def require_seeded(self) -> None:
         """Refuses layers whose random numbers blocks and searches could not repeat.
@@ -160,6 +183,9 @@ class Backbone(keras.Model):
             "head": serialize(self.head),
             "narrow_auxiliary": self.narrow_auxiliary,
             "name": self.name,
+            "input_name": self.input_name,
+            "output_name": self.output_name,
+            "removed_activation": self.removed_activation,
         }
 
     @classmethod

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import keras
+import numpy as np
 
 from sedona_tf.backbones.backbone import build_part
 from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
@@ -16,8 +17,14 @@ from sedona_tf.errors import UserError
 __all__ = ["cut_model"]
 
 
-def cut_model(model: keras.Model, max_units: int | None) -> list[keras.Model]:
-    """The units and, last, the head of `Backbone.from_keras`, whose arguments these are."""
+def cut_model(
+    model: keras.Model, max_units: int | None
+) -> tuple[list[keras.Model], str | None]:
+    """The parts of `Backbone.from_keras`, whose arguments these are.
+
+    Returns:
+        The units and, last, the head; and the activation that was left out at the end.
+    """
     _check_model(model)
     if max_units is not None and (type(max_units) is not int or max_units < 2):
         raise UserError(f"max_units must be an integer of at least 2. Received: {max_units!r}")
@@ -42,19 +49,28 @@ def cut_model(model: keras.Model, max_units: int | None) -> list[keras.Model]:
         ends = [ends[last] for last in group(costs, max_units)]
 
     steps = without_softmax(graph.steps)
+    changed = any(new is not old for new, old in zip(steps, graph.steps, strict=True))
+    removed = "softmax" if changed else None
     bounds = [(-1, graph.input), *ends, (len(steps) - 1, graph.output)]
     runs = [steps[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
     _check_sharing(runs)
-    return [
+    parts = [
         build_part(
             f"unit_{number}" if number < len(runs) else "head",
             first.shape[1:],
             lambda x, run=run, first=first, last=last: replay(run, first, last, x),
+            first.dtype,
         )
         for number, (run, (_, first), (_, last)) in enumerate(
             zip(runs, bounds, bounds[1:], strict=False), 1
         )
     ]
+    _check_logits(model.name, parts[-1])
+    return parts, removed
+
+
+_OWN_CODE = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+"""Methods that would never be called: the blocks train on their own losses."""
 
 
 def _check_model(model: Any) -> None:
@@ -64,6 +80,11 @@ def _check_model(model: Any) -> None:
         raise UserError(
             f"model '{model.name}' must be functional or Sequential: a {type(model).__name__} has "
             f"code of its own, whose operations cannot be seen."
+        )
+    own = [name for name in _OWN_CODE if getattr(type(model), name) != getattr(keras.Model, name)]
+    if own:
+        raise UserError(
+            f"model '{model.name}' has a {own[0]} of its own, which blocks would never call."
         )
     for kind, tensors, rank, form in (
         ("input", model.inputs, 4, "images (height, width, channels)"),
@@ -81,6 +102,18 @@ def _check_model(model: Any) -> None:
                 f"the {kind} of '{model.name}' must have known sizes: give the model a fixed "
                 f"input shape. Received: {shape}"
             )
+
+
+def _check_logits(name: str, head: keras.Model) -> None:
+    """Refuses outputs that are probabilities by a detour, such as a softmax that is clipped."""
+    features = np.random.default_rng(0).standard_normal((8, *head.input_shape[1:]))
+    features = keras.ops.cast(features, head.inputs[0].dtype)
+    outputs = keras.ops.convert_to_numpy(keras.ops.cast(head(features, training=False), "float32"))
+    if outputs.shape[1] > 1 and np.all(outputs >= 0) and np.allclose(outputs.sum(1), 1, atol=1e-2):
+        raise UserError(
+            f"model '{name}' gives probabilities, and what makes them is not its last layer; "
+            f"end it with logits or with a softmax."
+        )
 
 
 def _check_step(step: Step) -> None:

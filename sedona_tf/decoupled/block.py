@@ -54,6 +54,15 @@ class Block:
         """All of its variables, moving statistics and seeds included."""
         return [variable for part in self.parts for variable in part.variables]
 
+    @property
+    def in_half_precision(self) -> bool:
+        """Whether a layer of it computes in float16, whose gradients can vanish unscaled."""
+        return any(
+            layer.compute_dtype == "float16"
+            for part in self.parts
+            for layer in part._flatten_layers()
+        )
+
     def features(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
         """The last unit's output; `inputs` is the images or the block below's features."""
         for unit in self.units:

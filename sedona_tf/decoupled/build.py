@@ -158,7 +158,8 @@ def build_model(
         optimizer = MomentumSGD(rate, settings.momentum, l2=settings.weight_decay)
         model = decouple(backbone, decoupling, devices=devices, schedule=settings.schedule)
         model.compile(optimizer, CrossEntropy(settings.label_smoothing), metrics=["accuracy"])
-        # Metrics make their variables on first use; a checkpoint holds them.
+        # Optimizers and metrics make their variables on first use; a checkpoint holds them.
+        model.optimizer.build(model.trainable_variables)
         model.compute_metrics(None, tf.zeros((1,), tf.int32), tf.zeros((1, backbone.num_classes)))
     model.reset_metrics()
     if decoupling.num_blocks > 1 and settings.schedule == "pipelined":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import itertools
+import math
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -13,15 +14,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sedona_tf.auxiliary.losses import CrossEntropy
+from sedona_tf.auxiliary.losses import CrossEntropy, labels_in_range
 from sedona_tf.backbones import Backbone
 from sedona_tf.decoupled.block import Block, build_blocks
-from sedona_tf.decoupled.block_optimizer import BlockOptimizer, clone_optimizer
-from sedona_tf.decoupled.pipeline import Batch, Buffer, Pipeline
-from sedona_tf.decoupled.placement import assign_devices, move
+from sedona_tf.decoupled.block_optimizer import BlockOptimizer
+from sedona_tf.decoupled.pipeline import Batch, Buffer, Pipeline, nothing
+from sedona_tf.decoupled.placement import assign_devices, exists, move
+from sedona_tf.decoupled.probabilities import adapted_loss, adapted_metrics, link_of
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.process_settings import DECOUPLED, process_settings
+from sedona_tf.training_step import after_batch, arrived
 
 __all__ = ["SCHEDULES", "DecoupledModel", "decouple"]
 
@@ -51,6 +54,11 @@ def decouple(
         UserError: if plan and backbone do not fit, K, a device or the schedule is wrong, or for
             K > 1 a layer draws random numbers without a `SeedGenerator` of its own.
     """
+    if not isinstance(backbone, Backbone):
+        raise UserError(
+            "backbone must be a Backbone; Backbone.from_keras(model) makes one of a Keras model. "
+            f"Received: {type(backbone).__name__}"
+        )
     if isinstance(plan, Plan):
         if num_blocks is None:
             raise UserError("num_blocks is needed to decode a plan. Received: None")
@@ -76,10 +84,11 @@ class DecoupledModel(keras.Model):
     - `"lockstep"`: in one step every block handles the same batch. On one device the activations
       of a block are freed before the next block starts.
     - `"pipelined"`: block k handles what block k-1 made of the batch before, so that blocks on
-      different devices never wait for each other. At the end of `fit` the buffers drain, so every
-      block has seen every batch once; metrics lag K-1 steps behind.
+      different devices never wait for each other. At the end of every epoch the buffers drain,
+      before metrics are read and validation begins: every block has seen every batch once. Within
+      an epoch metrics lag K-1 steps behind, and are left out of a step's logs until then.
 
-    Both end with the same weights, bit for bit.
+    Both end with the same weights, bit for bit, and the same history.
 
     Args:
         backbone: the network; shared, and moved to the blocks' devices.
@@ -95,7 +104,7 @@ class DecoupledModel(keras.Model):
         >>> backbone = backbones.build("resnet18", (8, 8, 1), 10, width=4)
         >>> model = DecoupledModel(backbone, plans.baseline("dgl", backbone, 2))
         >>> model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
-        >>> len(model.blocks), len(model.optimizer.optimizers)
+        >>> len(model.blocks), len(model.optimizer.of_blocks)
         (2, 2)
     """
 
@@ -112,7 +121,8 @@ class DecoupledModel(keras.Model):
         decoupling.require(backbone)
         if decoupling.num_blocks > 1:
             backbone.require_seeded()
-        super().__init__(**kwargs)
+        # As in the backbone, no input is cast before the layer that takes it.
+        super().__init__(**{"dtype": backbone.dtype_policy, "autocast": False, **kwargs})
         self.backbone = backbone
         self.decoupling = decoupling
         self.schedule = schedule
@@ -122,71 +132,117 @@ class DecoupledModel(keras.Model):
         self.auxiliaries = [block.classifier for block in self.blocks[:-1]]
         for block in self.blocks:
             move(block.variables, block.device)
+        names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
+        self.block_losses = [keras.metrics.Mean(name=name) for name in names]
         self._pipelines: list[Pipeline] = []
+        self._evaluating = False
+        self._filling = False
         self.built = True
+
+    @property
+    def _is_pipelined(self) -> bool:
+        return len(self.blocks) > 1 and self.schedule == "pipelined"
 
     def compile(
         self,
         optimizer: Any = "sgd",
         loss: Any = None,
+        loss_weights: Any = None,
         metrics: Any = None,
-        **kwargs,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = False,
+        auto_scale_loss: bool = True,
     ) -> None:
         """As `keras.Model.compile`.
 
+        The head gives logits. Losses and metrics of Keras that expect probabilities are adapted, so
+        that they mean what they mean for a model that ends in a softmax; those of one's own get
+        logits.
+
         Args:
-            optimizer: cloned for every block, with its schedule; or a list with one a block.
+            optimizer: the last block's. Each other block has one with the same settings, which
+                follows its learning rate. Or a list with one a block.
             loss: of the head, and of auxiliary nets whose kind has none of its own;
-                `CrossEntropy(smoothing=0.1)` (the paper's) if None. Takes logits.
+                `CrossEntropy(smoothing=0.1)` (the paper's) if None.
+            loss_weights: see Keras.
             metrics: of the head.
-            **kwargs: passed on. XLA is off unless asked for: it cannot hold several devices.
+            weighted_metrics: of the head, with sample weights.
+            run_eagerly: see Keras.
+            steps_per_execution: see Keras.
+            jit_compile: XLA, off unless asked for; it cannot hold several devices.
+            auto_scale_loss: whether a block that computes in float16 scales its loss.
 
         Raises:
-            UserError: if a list has not K optimizers.
+            UserError: if a list has not K optimizers, an optimizer cannot be made for every block,
+                a name is not the output's, or XLA is asked for in the pipelined schedule.
         """
-        kwargs.setdefault("jit_compile", False)
-        loss = loss or CrossEntropy(0.1)
-        if self.decoupling.num_blocks == 1:
-            if isinstance(optimizer, list | tuple):
-                (optimizer,) = self._one_a_block(list(optimizer))
-            super().compile(optimizer, loss, metrics=metrics, **kwargs)
-            if not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
-            return
-        if not isinstance(optimizer, BlockOptimizer):
-            optimizer = BlockOptimizer(self._block_optimizers(optimizer))
-        self._one_a_block(optimizer.optimizers)
-        for block, each in zip(self.blocks, optimizer.optimizers, strict=True):
-            with tf.device(block.device):
-                if not each.built:
-                    each.build(block.trainable_variables)
-            move(each.variables, block.device)
-        optimizer.built = True
-        kwargs["auto_scale_loss"] = False  # each block's has its own scale
-        super().compile(optimizer, loss, metrics=metrics, **kwargs)
-        names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
-        self.block_losses = [keras.metrics.Mean(name=name) for name in names]
+        if jit_compile is True and self._is_pipelined:
+            raise UserError("jit_compile=True needs schedule='lockstep': XLA has no pipeline.")
+        classes, removed = self.backbone.num_classes, self.backbone.removed_activation
+        loss, loss_weights, metrics, weighted_metrics = map(
+            self._of_output, (loss, loss_weights, metrics, weighted_metrics)
+        )
+        if loss is None:
+            if classes == 1:
+                raise UserError(
+                    "the default loss is of classes, and the head has one output; give a loss, "
+                    "such as keras.losses.BinaryCrossentropy(from_logits=True)."
+                )
+            loss = CrossEntropy(0.1)
+        loss = adapted_loss(loss, removed)
+        link = removed or link_of(loss, classes)
+        metrics, weighted_metrics = (
+            adapted_metrics(each, link, classes) for each in (metrics, weighted_metrics)
+        )
+        one = len(self.blocks) == 1
+        super().compile(
+            self._optimizer(optimizer, auto_scale_loss),
+            loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss and one,
+        )
         for pipeline in self._pipelines:
             pipeline.step = None  # it updates with the optimizers of before
 
-    def _block_optimizers(self, optimizer: Any) -> list[keras.optimizers.Optimizer]:
-        if isinstance(optimizer, list | tuple):
-            each = [keras.optimizers.get(one) for one in optimizer]
-        else:
-            given = keras.optimizers.get(optimizer)
-            each = [clone_optimizer(given) for _ in self.blocks]
-        scaled = keras.optimizers.LossScaleOptimizer
-        if keras.config.dtype_policy().name == "mixed_float16":
-            each = [one if isinstance(one, scaled) else scaled(one) for one in each]
-        return each
+    def _of_output(self, given: Any) -> Any:
+        """What was given by the output's name, or as it is."""
+        if not isinstance(given, dict):
+            return given
+        name = self.backbone.output_name
+        if list(given) != [name]:
+            raise UserError(f"the model's one output is '{name}'. Received: {list(given)}")
+        return given[name]
 
-    def _one_a_block(self, optimizers: list) -> list:
-        if len(optimizers) != len(self.blocks):
-            raise UserError(
-                f"optimizer must hold one for each of the {len(self.blocks)} blocks. "
-                f"Received: {len(optimizers)}"
-            )
-        return optimizers
+    def _optimizer(self, optimizer: Any, auto_scale: bool) -> keras.optimizers.Optimizer:
+        """The user's own for one block; else one a block."""
+        count = len(self.blocks)
+        if isinstance(optimizer, list | tuple):
+            given = [keras.optimizers.get(each) for each in optimizer]
+            if len(given) != count:
+                raise UserError(
+                    f"optimizer must hold one for each of the {count} blocks. "
+                    f"Received: {len(given)}"
+                )
+            optimizer = given[0] if count == 1 else BlockOptimizer(given)
+        if count == 1:
+            return optimizer
+        if not isinstance(optimizer, BlockOptimizer):
+            optimizer = keras.optimizers.get(optimizer)
+            present = getattr(self, "optimizer", None)
+            if isinstance(present, BlockOptimizer) and optimizer is present.leader:
+                optimizer = present  # a second compile keeps what the optimizer has learnt
+            else:
+                scaled = [auto_scale and block.in_half_precision for block in self.blocks]
+                optimizer = BlockOptimizer.following(optimizer, scaled)
+        optimizer.attach(self.blocks)
+        return optimizer
 
     def variables_by_part(self) -> dict[str, list[keras.Variable]]:
         """Names for a person to all variables of the parts, from the input up."""
@@ -201,6 +257,7 @@ class DecoupledModel(keras.Model):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The head's logits `(batch, num_classes)`; gradients pass all cuts."""
+        inputs = self._of_input(inputs)
         for block in self.blocks:
             with tf.device(block.device):
                 inputs = block.features(inputs, training)
@@ -216,6 +273,40 @@ class DecoupledModel(keras.Model):
                 outputs = block.classifier(images, training=training)
                 result.append(block.logits(outputs))
         return result
+
+    def _of_input(self, inputs: Any) -> tf.Tensor:
+        """The one input, which Keras takes in a list or by its name too.
+
+        What is known of the input's sizes is told to TensorFlow, where the data do not say it.
+        """
+        name = self.backbone.input_name
+        if isinstance(inputs, dict):
+            if list(inputs) != [name]:
+                raise UserError(f"the model's one input is '{name}'. Received: {list(inputs)}")
+            inputs = inputs[name]
+        if isinstance(inputs, list | tuple):
+            if len(inputs) != 1:
+                raise UserError(f"the model has one input. Received: {len(inputs)}")
+            inputs = inputs[0]
+        if isinstance(inputs, tf.Tensor) and not inputs.shape[1:].is_fully_defined():
+            inputs = tf.ensure_shape(inputs, self.blocks[0].units[0].input_shape)
+        return inputs
+
+    def _unpacked(self, data: Any) -> tuple[tf.Tensor, Any, Any]:
+        """Images, labels and sample weights of what Keras gives a step.
+
+        Labels that must be classes are seen to be in range before anything uses them.
+        """
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        labels, weights = self._of_output(labels), self._of_output(weights)
+        if labels is None:
+            raise UserError("a decoupled model trains on labels; give them to fit as y.")
+        sparse = keras.losses.SparseCategoricalCrossentropy
+        if isinstance(self.loss, CrossEntropy) or (
+            isinstance(self.loss, sparse) and self.loss.ignore_class is None
+        ):
+            labels = labels_in_range(labels, self.backbone.num_classes)
+        return self._of_input(images), labels, weights
 
     @property
     def head_loss(self) -> keras.metrics.Metric:
@@ -235,9 +326,10 @@ class DecoupledModel(keras.Model):
     def _learn(self, index: int, batch: Batch) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """One update of a block on a batch; returns its features and gradients."""
         block = self.blocks[index]
-        optimizer = self.optimizer.optimizers[index]
+        optimizer = self.optimizer.of_blocks[index]
         inputs = tf.stop_gradient(batch.features)
         variables = block.trainable_variables
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             features = block.features(inputs, training=True)
             outputs = block.classifier(features, training=True)
@@ -245,10 +337,13 @@ class DecoupledModel(keras.Model):
             if loss is None:
                 logits = block.logits(outputs)
                 loss = self.compute_loss(inputs, batch.labels, logits, batch.sample_weight)
+            else:
+                loss /= replicas  # as Keras divides: gradients add up over replicas
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
         optimizer.apply(gradients, variables)
         count = tf.shape(inputs)[0]
+        loss *= replicas
         if index < len(self.blocks) - 1:
             self.block_losses[index].update_state(loss, sample_weight=count)
         else:
@@ -258,26 +353,39 @@ class DecoupledModel(keras.Model):
 
     def train_step(self, data) -> dict[str, tf.Tensor]:
         """One step of the schedule; see the class."""
-        if len(self.blocks) == 1:
-            return super().train_step(data)
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        with after_batch(data) as data:
+            images, labels, weights = self._unpacked(data)
+            if len(self.blocks) == 1:
+                return super().train_step((images, labels, weights))
+            self._check_own_losses(labels, weights)
+            batch = Batch(images, labels, () if weights is None else weights)
+            if self.schedule == "lockstep":
+                self._lockstep_step(batch)
+            else:
+                if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+                    raise UserError("under a strategy with replicas use schedule='lockstep'.")
+                there = arrived(images, labels)
+                self.prepare(batch).step(batch, there, there)
+            return self.get_metrics_result()
+
+    def _check_own_losses(self, labels: tf.Tensor, weights: Any) -> None:
         own = [block.classifier.name for block in self.blocks if block.has_own_loss]
-        if weights is not None and own:
+        if own and weights is not None:
             raise UserError(
                 f"sample_weight and class_weight do not reach the own loss of '{own[0]}', an "
                 "auxiliary net of a kind like PredSim's; leave them out or take another kind."
             )
-        batch = Batch(images, labels, () if weights is None else weights)
-        if self.schedule == "lockstep":
-            self._lockstep_step(batch)
-        else:
-            self.prepare(batch).step(batch, tf.constant(True))
-        return self.get_metrics_result()
+        if own and labels.shape.rank == 2 and labels.shape[-1] != 1:
+            raise UserError(
+                f"the own loss of '{own[0]}', an auxiliary net of a kind like PredSim's, takes "
+                "labels that are integers, not one-hot."
+            )
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """Keras' own, of the head alone."""
-        logs = super().test_step(data)
-        return {name: value for name, value in logs.items() if not name.startswith("block_")}
+        logs = super().test_step(self._unpacked(data))
+        own = {metric.name for metric in self.block_losses}
+        return {name: value for name, value in logs.items() if name not in own}
 
     def _lockstep_step(self, batch: Batch) -> None:
         for index, block in enumerate(self.blocks):
@@ -289,22 +397,30 @@ class DecoupledModel(keras.Model):
                     features = tf.identity(features)
             batch = batch._replace(features=features)
 
-    def _pipelined_step(self, buffers: list[Buffer], batch: Batch, feed: tf.Tensor) -> None:
-        """One step of all blocks; `feed` says whether there is a batch for the first one."""
-        work = [(batch, feed), *(buffer.read() for buffer in buffers)]
-        for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
-            with tf.device(block.device):
-                shape, dtype = block.units[-1].output_shape[1:], block.units[-1].compute_dtype
+    def _pipelined_step(
+        self, buffers: list[Buffer], batch: Batch, feed: tf.Tensor, go: tf.Tensor
+    ) -> None:
+        """One step of all blocks.
 
-                def learn(index=index, batch=batch):
-                    return self._learn(index, batch)[0]
+        Args:
+            buffers: at the cuts.
+            batch: for the first block.
+            feed: whether there is a batch for the first block.
+            go: true, and known no sooner than the batch.
+        """
+        with tf.control_dependencies([tf.identity(go)]):
+            work = [(batch, feed), *(buffer.read() for buffer in buffers)]
+            for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
+                with tf.device(block.device):
+                    unit = block.units[-1]
+                    spec = tf.TensorSpec(unit.output_shape, unit.outputs[0].dtype)
 
-                def rest(shape=shape, dtype=dtype):
-                    return tf.zeros((0, *shape), dtype)
+                    def learn(index=index, batch=batch):
+                        return self._learn(index, batch)[0]
 
-                features = tf.cond(full, learn, rest)
-                if index < len(buffers):
-                    buffers[index].write(batch._replace(features=features), full)
+                    features = tf.cond(full, learn, functools.partial(nothing, spec))
+                    if index < len(buffers):
+                        buffers[index].write(batch._replace(features=features), full)
 
     @property
     def buffers(self) -> list[Buffer]:
@@ -325,10 +441,13 @@ class DecoupledModel(keras.Model):
         """
 
         def specify(tensor) -> tf.TensorSpec:
-            return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
+            known = tensor.shape.rank is not None
+            return tf.TensorSpec((None, *tensor.shape[1:]) if known else None, tensor.dtype)
 
         form = tf.nest.map_structure(specify, batch)
         with tf.init_scope():
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
             pipeline = next((each for each in self._pipelines if each.form == form), None)
             if pipeline is None:
                 self.drain()
@@ -340,7 +459,7 @@ class DecoupledModel(keras.Model):
             if pipeline.step is None:
                 pipeline.step = tf.function(
                     functools.partial(self._pipelined_step, pipeline.buffers),
-                    input_signature=[form, tf.TensorSpec((), tf.bool)],
+                    input_signature=[form, *[tf.TensorSpec((), tf.bool)] * 2],
                     autograph=False,
                 )
         return pipeline
@@ -350,32 +469,101 @@ class DecoupledModel(keras.Model):
         buffers = []
         for below, above in itertools.pairwise(self.blocks):
             unit = below.units[-1]
-            features = tf.TensorSpec(unit.output_shape, unit.compute_dtype)
+            features = tf.TensorSpec(unit.output_shape, unit.outputs[0].dtype)
             buffers.append(Buffer(form._replace(features=features), above.device))
         return buffers
 
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
+        no, yes = tf.constant(False), tf.constant(True)
         with self._settings():
             for pipeline in self._pipelines:
                 while any(bool(buffer.full.numpy()) for buffer in pipeline.buffers):
-                    self.prepare(pipeline.form).step(pipeline.empty(), tf.constant(False))
+                    self.prepare(pipeline.form).step(pipeline.empty(), no, yes)
 
+    @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
-        """As `keras.Model.fit`; a pipelined model drains its buffers before `on_train_end`."""
-        if len(self.blocks) > 1 and self.schedule == "pipelined":
-            bound = inspect.signature(super().fit).bind(*args, **kwargs)
-            given = bound.arguments.get("callbacks") or []
-            given = [given] if isinstance(given, keras.callbacks.Callback) else list(given)
-            bound.arguments["callbacks"] = [_Drain(), *given]
-            args, kwargs = bound.args, bound.kwargs
-        with self._settings():
-            return super().fit(*args, **kwargs)
+        """As `keras.Model.fit`. A model that fails is left as after the last good batch."""
+        try:
+            with self._settings():
+                return super().fit(*args, **kwargs)
+        except tf.errors.UnavailableError:
+            raise  # a block's host is gone, and what it held
+        except BaseException:
+            self.drain()
+            raise
 
-    def train_on_batch(self, *args, **kwargs):
-        """As `keras.Model.train_on_batch`."""
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`; what is in the buffers stays there."""
+        before, self._evaluating = self._evaluating, True
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = before
+
+    def _get_metrics_result_or_logs(self, logs):
+        """Called by Keras at the end of an epoch, before its metrics are read."""
+        if self._evaluating or not self._is_pipelined:
+            return super()._get_metrics_result_or_logs(logs)
+        self.drain()
+        return self.get_metrics_result()
+
+    def reset_metrics(self) -> None:
+        """As `keras.Model.reset_metrics`."""
+        super().reset_metrics()
+        self._filling = self._is_pipelined
+
+    def make_train_function(self, force: bool = False):
+        """As `keras.Model.make_train_function`; logs leave out what no batch has reached yet."""
+        if len(self.blocks) > 1 and not self.optimizer.built:
+            # Not in the step: what is traced a second time may make no variables.
+            self.optimizer.build(self.trainable_variables)
+        if self.train_function is not None and not force:
+            return self.train_function
+        super().make_train_function(force)
+        step = self.train_function
+
+        def train(iterator):
+            logs = step(iterator)
+            return self._without_unreached(logs) if self._filling else logs
+
+        if self._is_pipelined:
+            self.train_function = train
+        return self.train_function
+
+    def _without_unreached(self, logs: dict) -> dict:
+        """The logs of blocks that have had a batch since the metrics' reset."""
+        ready = {m.name: bool(m.count.numpy()) for m in [*self.block_losses, self.head_loss]}
+        self._filling = not all(ready.values())
+        return {name: value for name, value in logs.items() if ready.get(name, ready["loss"])}
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, *args, return_dict: bool = False, **kwargs):
+        """As `keras.Model.train_on_batch`; NaN for what no batch has reached yet."""
         with self._settings():
-            return super().train_on_batch(*args, **kwargs)
+            logs = super().train_on_batch(*args, return_dict=True, **kwargs)
+        if self._is_pipelined:
+            logs = {name: logs.get(name, math.nan) for name in self.get_metrics_result()}
+        return logs if return_dict else self._flatten_metrics_in_order(logs)
+
+    @functools.wraps(keras.Model.save)
+    def save(self, *args, **kwargs):
+        """As `keras.Model.save`; the buffers drain first."""
+        self.drain()
+        return super().save(*args, **kwargs)
+
+    @functools.wraps(keras.Model.save_weights)
+    def save_weights(self, *args, **kwargs):
+        """As `keras.Model.save_weights`; the buffers drain first."""
+        self.drain()
+        return super().save_weights(*args, **kwargs)
+
+    @functools.wraps(keras.Model.export)
+    def export(self, filepath, *args, **kwargs):
+        """As `keras.Model.export`, of the backbone: devices and auxiliary nets stay behind."""
+        self.drain()
+        return self.backbone.export(filepath, *args, **kwargs)
 
     def _settings(self) -> AbstractContextManager[None]:
         """The process's while blocks learn; with one block, those that plain Keras finds."""
@@ -397,15 +585,18 @@ class DecoupledModel(keras.Model):
         backbone = keras.saving.deserialize_keras_object(
             config.pop("backbone"), custom_objects=custom_objects
         )
-        return cls(backbone, Decoupling.from_dict(config.pop("decoupling")), **config)
+        decoupling = Decoupling.from_dict(config.pop("decoupling"))
+        devices = config["devices"]
+        missing = [] if isinstance(devices, str) else [d for d in devices if not exists(d)]
+        if missing:
+            warnings.warn(
+                f"device '{missing[0]}' of the saved model does not exist here: devices='auto'.",
+                stacklevel=2,
+            )
+            config["devices"] = "auto"
+        return cls(backbone, decoupling, **config)
 
     def compile_from_config(self, config: dict) -> None:
         """Compiles as the saved model was; part of `keras.models.load_model`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-
-
-class _Drain(keras.callbacks.Callback):
-    """Drains a pipelined model's buffers at the end of training."""
-
-    def on_train_end(self, logs=None) -> None:
-        self.model.drain()
+        self.optimizer.build(self.trainable_variables)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-__all__ = ["Batch", "Buffer", "Pipeline"]
+__all__ = ["Batch", "Buffer", "Pipeline", "nothing"]
 
 
 class Batch(NamedTuple):
@@ -44,9 +44,9 @@ class Buffer:
 
     def __init__(self, batch: Batch, device: str) -> None:
         def empty(spec: tf.TensorSpec) -> tf.Variable:
-            shape = (None, *spec.shape[1:])
-            zeros = tf.zeros((0, *spec.shape[1:]), spec.dtype)
-            return tf.Variable(zeros, shape=shape, trainable=False)
+            known = spec.shape.rank is not None
+            shape = tf.TensorShape((None, *spec.shape[1:]) if known else None)
+            return tf.Variable(nothing(spec), shape=shape, trainable=False)
 
         with tf.device(device):
             self.batch: Batch = tf.nest.map_structure(empty, batch)
@@ -79,7 +79,7 @@ class Pipeline:
     Attributes:
         form: specifications of images, labels and weights, of any number.
         buffers: at the cuts, from the input up.
-        step: function of a batch and whether it is one, of all blocks; None until it is made.
+        step: one step of all blocks, see `DecoupledModel`; None until it is made.
     """
 
     form: Batch
@@ -88,6 +88,10 @@ class Pipeline:
 
     def empty(self) -> Batch:
         """A batch of no images."""
-        return tf.nest.map_structure(
-            lambda spec: tf.zeros((0, *spec.shape[1:]), spec.dtype), self.form
-        )
+        return tf.nest.map_structure(nothing, self.form)
+
+
+def nothing(spec: tf.TensorSpec) -> tf.Tensor:
+    """A tensor of no samples; sizes that are not known are 0."""
+    sizes = [] if spec.shape.rank is None else spec.shape.as_list()[1:]
+    return tf.zeros((0, *(size or 0 for size in sizes)), spec.dtype)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from sedona_tf.errors import UserError
 from sedona_tf.plans.simulator import spread
 
-__all__ = ["assign_devices", "device_spec", "make_cpu_devices", "move"]
+__all__ = ["assign_devices", "device_spec", "exists", "make_cpu_devices", "move"]
 
 MOST = 64
 """Logical CPU devices that are made at most; further names are then found not to exist."""
@@ -99,6 +99,12 @@ def device_spec(name: str) -> tf.DeviceSpec:
         raise UserError(f"'{name}' is not the name of a device: {error}") from error
     here = tf.DeviceSpec.from_string("/job:localhost/replica:0/task:0")
     return here.make_merged_spec(spec)
+
+
+def exists(name: str) -> bool:
+    """Whether this process has a device of that name."""
+    known = {_full(device.name) for device in tf.config.list_logical_devices()}
+    return _full(name) in known
 
 
 def _full(name: str) -> str:

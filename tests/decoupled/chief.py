@@ -66,7 +66,7 @@ def equal(cluster: str, host: str) -> None:
     for schedule in ("lockstep", "pipelined"):
         model, actual = train(devices, schedule)
         for index, block in enumerate(model.blocks):
-            variables = [*block.variables, *model.optimizer.optimizers[index].variables]
+            variables = [*block.variables, *model.optimizer.of_blocks[index].variables]
             assert {variable.value.device for variable in variables} == {full[index]}
         for buffer in model.buffers:
             assert {variable.device for variable in buffer.variables} == {full[1]}

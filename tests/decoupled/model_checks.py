@@ -63,7 +63,7 @@ def assert_learns_from_below_only(
     state = [*model.variables, *model.optimizer.variables]
     start = values(state)
     parts = [part for block in model.blocks for part in block.parts]
-    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+    optimizers = getattr(model.optimizer, "of_blocks", [model.optimizer])
 
     def restart() -> None:
         for variable, value in zip(state, start, strict=True):

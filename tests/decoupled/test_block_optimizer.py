@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from sedona_tf.decoupled import BlockOptimizer
-from sedona_tf.decoupled.block_optimizer import clone_optimizer
+from sedona_tf.decoupled.block_optimizer import follower
 from sedona_tf.errors import UserError
 
 
@@ -30,9 +30,49 @@ def test_settings_survive_the_config():
     rate = keras.optimizers.schedules.CosineDecay(0.1, 20)
     given = BlockOptimizer([keras.optimizers.SGD(rate, momentum=0.5)] * 2, name="both")
     found = BlockOptimizer.from_config(given.get_config())
-    assert found.name == "both" and len(found.optimizers) == 2
-    for one in (*found.optimizers, clone_optimizer(given.optimizers[0])):
-        assert one.get_config() == given.optimizers[0].get_config()
-        assert one is not given.optimizers[0]
+    assert found.name == "both" and len(found.of_blocks) == 2
+    for one in found.of_blocks:
+        assert one.get_config() == given.of_blocks[0].get_config()
+        assert one is not given.of_blocks[0]
     with pytest.raises(UserError, match="at least one optimizer"):
         BlockOptimizer([])
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule as in tutorials, which cannot be serialized."""
+
+    def __call__(self, step):
+        return 0.1 / (keras.ops.cast(step, "float32") + 1.0)
+
+
+@pytest.mark.parametrize("rate", [0.1, Warmup(), lambda: 0.1])
+def test_a_follower_has_the_settings_and_the_learning_rate_of_its_leader(rate):
+    leader = keras.optimizers.AdamW(rate, weight_decay=0.5, beta_1=0.25)
+    leader.exclude_from_weight_decay(var_names=["beta"])
+    other = follower(leader)
+    weights = [keras.Variable([1.0], name=name) for name in ("gamma", "beta")]
+    plain = [keras.Variable([1.0], name=name) for name in ("gamma", "beta")]
+    twin = keras.optimizers.AdamW(
+        rate if not isinstance(rate, Warmup) else 0.1, weight_decay=0.5, beta_1=0.25
+    )
+    twin.exclude_from_weight_decay(var_names=["beta"])
+    gradients = [keras.ops.ones(1), keras.ops.ones(1)]
+    other.apply(gradients, weights)
+    twin.apply(gradients, plain)
+    for mine, theirs in zip(weights, plain, strict=True):
+        assert float(mine[0]) == float(theirs[0])
+    if isinstance(rate, Warmup):  # at the follower's own step
+        assert float(other.learning_rate) == pytest.approx(0.05)
+        assert float(leader.learning_rate) == pytest.approx(0.1)
+    elif not callable(rate):
+        leader.learning_rate.assign(0.0)
+        assert float(other.learning_rate) == 0.0
+
+
+def test_an_optimizer_that_has_no_config_is_refused_with_what_to_do():
+    class Own(keras.optimizers.SGD):
+        def __init__(self, network):
+            super().__init__(0.1)
+
+    with pytest.raises(UserError, match="one a block"):
+        follower(Own(None))

@@ -63,7 +63,7 @@ def test_the_model_is_compiled_as_the_recipe_says(num_blocks, schedule, buffers)
     batch = (tf.TensorSpec((None, 8, 8, 1)), tf.TensorSpec((None,), tf.int32))
     model = build_model(recipe, backbone, decoupling, "CPU:0", batch, steps=10)
     assert model.loss.smoothing == 0.3 and len(model.buffers) == buffers
-    for each in getattr(model.optimizer, "optimizers", [model.optimizer]):
+    for each in getattr(model.optimizer, "of_blocks", [model.optimizer]):
         assert (each.momentum, each.l2) == (0.8, 0.01)
         rates = [float(each._learning_rate(step)) for step in (0, 5, 10)]  # half a cosine
         assert rates == pytest.approx([0.2, 0.11, 0.02])

@@ -54,7 +54,7 @@ def test_fit_with_ragged_batches_and_validation_ends_alike():
         ).history
         assert {"loss", "block_1_loss", "block_2_loss", "accuracy", "val_loss"} <= set(history)
         assert "val_block_1_loss" not in history
-        assert [int(each.iterations) for each in model.optimizer.optimizers] == [10, 10, 10]
+        assert [int(each.iterations) for each in model.optimizer.of_blocks] == [10, 10, 10]
         ends.append(values(model.variables))
     assert_equal(*ends)
 
@@ -83,7 +83,7 @@ def test_data_of_other_forms_in_one_models_fits():
             assert not any(buffer.full.numpy() for buffer in model.buffers)
             model.train_on_batch(images, labels)  # no drain: a buffer of the first form is full
         model.fit(images, labels.astype("int32"), verbose=0)
-        assert [int(each.iterations) for each in model.optimizer.optimizers] == [17, 17]
+        assert [int(each.iterations) for each in model.optimizer.of_blocks] == [17, 17]
         ends.append(values([*model.variables, *model.optimizer.variables]))
     assert len(model.buffers) == 4
     assert_equal(*ends)
@@ -137,8 +137,9 @@ def test_a_step_is_each_blocks_own_gradient(float64):
 
 def test_blocks_and_their_optimizers_live_on_their_devices():
     model = make(2, devices=["CPU:0", "CPU:1"])
+    model.optimizer.build(model.trainable_variables)
     for number, (block, optimizer) in enumerate(
-        zip(model.blocks, model.optimizer.optimizers, strict=True)
+        zip(model.blocks, model.optimizer.of_blocks, strict=True)
     ):
         for variable in [*block.variables, *optimizer.variables]:
             assert variable.value.device.endswith(f"CPU:{number}"), variable.path
@@ -199,7 +200,7 @@ def test_callbacks_set_every_blocks_learning_rate():
     model.compile(keras.optimizers.SGD(0.1))
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / (epoch + 1))
     model.fit(images, labels, epochs=2, verbose=0, callbacks=[schedule])
-    rates = [float(each.learning_rate) for each in model.optimizer.optimizers]
+    rates = [float(each.learning_rate) for each in model.optimizer.of_blocks]
     np.testing.assert_allclose(rates, [0.005, 0.005], rtol=1e-6)
 
 
@@ -214,9 +215,7 @@ def test_mixed_precision(policy, schedule):
     finally:
         keras.config.set_dtype_policy("float32")
     assert all(np.all(np.isfinite(value)) for value in values(model.variables))
-    scaled = [
-        isinstance(o, keras.optimizers.LossScaleOptimizer) for o in model.optimizer.optimizers
-    ]
+    scaled = [isinstance(o, keras.optimizers.LossScaleOptimizer) for o in model.optimizer.of_blocks]
     assert scaled == [policy == "mixed_float16"] * 2
 
 
@@ -240,7 +239,7 @@ def test_overflow_in_half_precision_lowers_the_scale_of_its_block_alone():
             logs = model.train_on_batch(images, labels, return_dict=True)
     finally:
         keras.config.set_dtype_policy("float32")
-    falling, kept = (float(each.dynamic_scale) for each in model.optimizer.optimizers)
+    falling, kept = (float(each.dynamic_scale) for each in model.optimizer.of_blocks)
     assert 1 <= falling < scales[0] / 2**10 and kept == scales[1]
     assert np.any(values(first)[0] != before[0][0])
     assert all(np.isfinite(value) for value in logs.values())

@@ -177,7 +177,7 @@ def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_p
         np.testing.assert_allclose(state[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     for name, values in expected_history.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=name)
-    iterations = [int(each.iterations) for each in load_run(tmp_path).model.optimizer.optimizers]
+    iterations = [int(each.iterations) for each in load_run(tmp_path).model.optimizer.of_blocks]
     assert iterations == [10, 10]
 
 

@@ -1,0 +1,180 @@
+"""Losses and metrics that expect probabilities, for heads that give logits.
+
+`Backbone.from_keras` leaves a model's final softmax out, and our own backbones have none. What the
+owner of a model compiles it with goes on to mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from sedona_tf.errors import UserError
+
+__all__ = ["adapted_loss", "adapted_metrics", "link_of"]
+
+_losses, _metrics = keras.losses, keras.metrics
+_BINARY: Any = (_losses.BinaryCrossentropy, _losses.BinaryFocalCrossentropy)
+_CATEGORICAL: Any = (
+    _losses.CategoricalCrossentropy,
+    _losses.CategoricalFocalCrossentropy,
+    _losses.SparseCategoricalCrossentropy,
+)
+_CLASS_OF = {
+    _losses.binary_crossentropy: _losses.BinaryCrossentropy,
+    _losses.binary_focal_crossentropy: _losses.BinaryFocalCrossentropy,
+    _losses.categorical_crossentropy: _losses.CategoricalCrossentropy,
+    _losses.categorical_focal_crossentropy: _losses.CategoricalFocalCrossentropy,
+    _losses.sparse_categorical_crossentropy: _losses.SparseCategoricalCrossentropy,
+}
+_BY_ORDER = (
+    _metrics.CategoricalAccuracy,
+    _metrics.SparseCategoricalAccuracy,
+    _metrics.TopKCategoricalAccuracy,
+    _metrics.SparseTopKCategoricalAccuracy,
+)
+"""Metrics of the order of a sample's scores, which is that of its probabilities."""
+
+
+@keras.saving.register_keras_serializable(package="sedona_tf")
+class ProbabilityLoss(keras.losses.Loss):
+    """A loss of probabilities, given logits.
+
+    Args:
+        loss: takes probabilities.
+        link: `"softmax"` or `"sigmoid"`, what makes them of logits.
+    """
+
+    def __init__(self, loss: Any, link: str, name: str | None = None) -> None:
+        inner = keras.losses.get(loss)
+        reduction = getattr(inner, "reduction", "sum_over_batch_size")
+        super().__init__(name=name or "probability_loss", reduction=reduction)
+        self.inner = inner
+        self.link = link
+
+    def call(self, y_true, y_pred):
+        """The inner loss of every sample."""
+        probabilities = keras.activations.get(self.link)(y_pred)
+        return getattr(self.inner, "call", self.inner)(y_true, probabilities)
+
+    def get_config(self) -> dict:
+        return {
+            "loss": keras.losses.serialize(self.inner),
+            "link": self.link,
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable(package="sedona_tf")
+class ProbabilityMetric(keras.metrics.Metric):
+    """A metric of probabilities, given logits.
+
+    Args:
+        metric: takes probabilities; its name is this one's.
+        link: see `ProbabilityLoss`.
+    """
+
+    def __init__(self, metric: keras.metrics.Metric, link: str, **kwargs) -> None:
+        if isinstance(metric, dict):
+            metric = keras.saving.deserialize_keras_object(metric)
+        super().__init__(name=metric.name, dtype=metric.dtype)
+        self.inner = metric
+        self.link = link
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch."""
+        probabilities = keras.activations.get(self.link)(y_pred)
+        return self.inner.update_state(y_true, probabilities, sample_weight=sample_weight)
+
+    def result(self):
+        """As the inner metric's."""
+        return self.inner.result()
+
+    def reset_state(self) -> None:
+        """Begins anew."""
+        self.inner.reset_state()
+
+    @property
+    def variables(self) -> list:
+        """The inner metric's."""
+        return self.inner.variables
+
+    def get_config(self) -> dict:
+        return {"metric": keras.saving.serialize_keras_object(self.inner), "link": self.link}
+
+
+def _is_of_keras(thing: Any) -> bool:
+    kind = thing if callable(thing) and hasattr(thing, "__name__") else type(thing)
+    return str(getattr(kind, "__module__", "")).split(".")[0] == "keras"
+
+
+def adapted_loss(loss: Any, removed: str | None) -> Any:
+    """A loss of logits that means what the given one means of probabilities.
+
+    Cross entropies of Keras take logits then (`from_logits=True`), which is also more accurate.
+    Where a softmax was left out, Keras' other losses get it in front. Everything else, among it
+    losses of one's own, is called with logits.
+
+    Args:
+        loss: as given to `compile`: a name, a function, a Keras loss.
+        removed: `"softmax"` if one was left out at the end of the model, else None.
+    """
+    loss = keras.losses.get(loss)
+    if callable(loss) and loss in _CLASS_OF:
+        loss = _CLASS_OF[loss]()
+    if isinstance(loss, _CATEGORICAL) or (isinstance(loss, _BINARY) and removed is None):
+        config = loss.get_config()
+        return loss if config["from_logits"] else type(loss)(**{**config, "from_logits": True})
+    if removed and _is_of_keras(loss) and not getattr(loss, "from_logits", False):
+        return ProbabilityLoss(loss, removed)
+    return loss
+
+
+def link_of(loss: Any, num_classes: int) -> str:
+    """What makes probabilities of logits: a sigmoid where each score stands for itself."""
+    return "sigmoid" if num_classes == 1 or isinstance(loss, _BINARY) else "softmax"
+
+
+def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
+    """Metrics of logits that mean what the given ones mean of probabilities.
+
+    Keras' own metrics get probabilities, except those that only look at the order of the scores
+    and those that are told to expect logits. Metrics of one's own are called with logits.
+
+    Args:
+        metrics: as given to `compile`: None, one, or a list.
+        link: see `link_of`.
+        num_classes: number of logits.
+
+    Raises:
+        UserError: for `"crossentropy"`, which Keras would look up by the labels' shape.
+    """
+    if metrics is None:
+        return None
+    if isinstance(metrics, list | tuple):
+        return [adapted_metrics(each, link, num_classes) for each in metrics]
+    if metrics in ("accuracy", "acc"):
+        if num_classes > 1:
+            return metrics
+        return ProbabilityMetric(_metrics.BinaryAccuracy(name=metrics), link)
+    if metrics in ("crossentropy", "ce"):
+        raise UserError(
+            f"metric '{metrics}' does not say which cross entropy it is; give one by its class, "
+            "such as keras.metrics.SparseCategoricalCrossentropy(from_logits=True)."
+        )
+    name = metrics if isinstance(metrics, str) else None
+    metric: Any = _metrics.get(metrics) if name else metrics
+    if isinstance(metric, ProbabilityMetric) or not _is_of_keras(metric):
+        return metrics
+    if not isinstance(metric, keras.metrics.Metric):
+        function: Callable = metric
+        metric = _metrics.MeanMetricWrapper(function, name=name or function.__name__)
+    if isinstance(metric, _BY_ORDER) or _takes_logits(metric):
+        return metric
+    return ProbabilityMetric(metric, link)
+
+
+def _takes_logits(metric: keras.metrics.Metric) -> bool:
+    return bool(metric.get_config().get("from_logits", getattr(metric, "from_logits", False)))
