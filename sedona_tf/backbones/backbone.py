@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -48,6 +49,7 @@ class Backbone(keras.Model):
         name: name of the architecture, for example `"resnet18"`.
         input_name, output_name: what data, losses and metrics given by name call them.
         removed_activation: `"softmax"` if the head was left without one that it had.
+        dtype_policy: what auxiliary nets compute in too; Keras' global one if None.
 
     Raises:
         UserError: if there is no unit, if neighbouring shapes differ, or naming a layer that adds
@@ -70,6 +72,7 @@ class Backbone(keras.Model):
         input_name: str = "images",
         output_name: str = "logits",
         removed_activation: str | None = None,
+        dtype_policy: Any = None,
         **kwargs,
     ) -> None:
         if not units:
@@ -95,6 +98,8 @@ class Backbone(keras.Model):
         self.input_name = input_name
         self.output_name = output_name
         self.removed_activation = removed_activation
+        if dtype_policy is not None:
+            self.dtype_policy = keras.dtype_policies.get(dtype_policy)
 
     @classmethod
     def from_keras(
@@ -150,7 +155,7 @@ class Backbone(keras.Model):
         from sedona_tf.backbones.from_keras import cut_model
 
         parts, removed = cut_model(model, max_units)
-        backbone = cls(
+        return cls(
             parts[:-1],
             parts[-1],
             narrow_auxiliary=narrow_auxiliary,
@@ -158,9 +163,8 @@ class Backbone(keras.Model):
             input_name=model.inputs[0]._keras_history.operation.name,
             output_name=model.outputs[0]._keras_history.operation.name,
             removed_activation=removed,
+            dtype_policy=model.dtype_policy,
         )
-        backbone.dtype_policy = model.dtype_policy
-        return backbone
 
     def require_seeded(self) -> None:
         """Refuses layers whose random numbers blocks and searches could not repeat.
@@ -186,6 +190,7 @@ class Backbone(keras.Model):
             "input_name": self.input_name,
             "output_name": self.output_name,
             "removed_activation": self.removed_activation,
+            "dtype_policy": keras.dtype_policies.serialize(self.dtype_policy),
         }
 
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -102,7 +104,19 @@ def build_blocks(backbone: Backbone, decoupling: Decoupling, devices: list[str])
             classifier, kind = backbone.head, None
         else:
             candidate = Candidate.from_dict(decoupling.auxiliary[index])
-            classifier = build_auxiliary(candidate, backbone, last - 1, f"aux_{last}")
+            with _policy_of(backbone):
+                classifier = build_auxiliary(candidate, backbone, last - 1, f"aux_{last}")
             kind = candidate.contract
         blocks.append(Block(backbone.units[first - 1 : last], classifier, kind, devices[index]))
     return blocks
+
+
+@contextlib.contextmanager
+def _policy_of(backbone: Backbone) -> Iterator[None]:
+    """Lets what is built in the `with` block compute in the backbone's precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(backbone.dtype_policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

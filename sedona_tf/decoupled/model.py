@@ -353,8 +353,7 @@ class DecoupledModel(keras.Model):
 
     def train_step(self, data) -> dict[str, tf.Tensor]:
         """One step of the schedule; see the class."""
-        with after_batch(data) as data:
-            images, labels, weights = self._unpacked(data)
+        with after_batch(self._unpacked(data)) as (images, labels, weights):
             if len(self.blocks) == 1:
                 return super().train_step((images, labels, weights))
             self._check_own_losses(labels, weights)
@@ -441,8 +440,7 @@ class DecoupledModel(keras.Model):
         """
 
         def specify(tensor) -> tf.TensorSpec:
-            known = tensor.shape.rank is not None
-            return tf.TensorSpec((None, *tensor.shape[1:]) if known else None, tensor.dtype)
+            return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
 
         form = tf.nest.map_structure(specify, batch)
         with tf.init_scope():

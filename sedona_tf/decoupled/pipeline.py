@@ -44,8 +44,7 @@ class Buffer:
 
     def __init__(self, batch: Batch, device: str) -> None:
         def empty(spec: tf.TensorSpec) -> tf.Variable:
-            known = spec.shape.rank is not None
-            shape = tf.TensorShape((None, *spec.shape[1:]) if known else None)
+            shape = (None, *spec.shape[1:])
             return tf.Variable(nothing(spec), shape=shape, trainable=False)
 
         with tf.device(device):
@@ -93,5 +92,4 @@ class Pipeline:
 
 def nothing(spec: tf.TensorSpec) -> tf.Tensor:
     """A tensor of no samples; sizes that are not known are 0."""
-    sizes = [] if spec.shape.rank is None else spec.shape.as_list()[1:]
-    return tf.zeros((0, *(size or 0 for size in sizes)), spec.dtype)
+    return tf.zeros((0, *(size or 0 for size in spec.shape[1:])), spec.dtype)

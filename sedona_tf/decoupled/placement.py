@@ -130,3 +130,5 @@ def move(variables: Sequence[keras.Variable], device: str) -> None:
                 trainable=value.trainable,
                 name=value.name.split(":")[0],
             )
+        # By which optimizers know it: one that has trained it already goes on doing so.
+        variable.value._unique_id = value._unique_id

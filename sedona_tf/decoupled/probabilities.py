@@ -72,14 +72,15 @@ class ProbabilityMetric(keras.metrics.Metric):
     """A metric of probabilities, given logits.
 
     Args:
-        metric: takes probabilities; its name is this one's.
+        metric: takes probabilities.
         link: see `ProbabilityLoss`.
+        name: by default the metric's.
     """
 
-    def __init__(self, metric: keras.metrics.Metric, link: str, **kwargs) -> None:
+    def __init__(self, metric: keras.metrics.Metric, link: str, name: str | None = None) -> None:
         if isinstance(metric, dict):
             metric = keras.saving.deserialize_keras_object(metric)
-        super().__init__(name=metric.name, dtype=metric.dtype)
+        super().__init__(name=name or metric.name, dtype=metric.dtype)
         self.inner = metric
         self.link = link
 
@@ -102,7 +103,8 @@ class ProbabilityMetric(keras.metrics.Metric):
         return self.inner.variables
 
     def get_config(self) -> dict:
-        return {"metric": keras.saving.serialize_keras_object(self.inner), "link": self.link}
+        metric = keras.saving.serialize_keras_object(self.inner)
+        return {"metric": metric, "link": self.link, "name": self.name}
 
 
 def _is_of_keras(thing: Any) -> bool:
@@ -172,8 +174,8 @@ def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
         function: Callable = metric
         metric = _metrics.MeanMetricWrapper(function, name=name or function.__name__)
     if isinstance(metric, _BY_ORDER) or _takes_logits(metric):
-        return metric
-    return ProbabilityMetric(metric, link)
+        return metrics
+    return ProbabilityMetric(metric, link, name)
 
 
 def _takes_logits(metric: keras.metrics.Metric) -> bool:
