@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -12,6 +10,7 @@ import tensorflow as tf
 from sedona_tf.auxiliary import Candidate, Kind, build_auxiliary
 from sedona_tf.backbones import Backbone
 from sedona_tf.plans import Decoupling
+from sedona_tf.process_settings import process_settings
 
 __all__ = ["Block", "build_blocks"]
 
@@ -104,19 +103,8 @@ def build_blocks(backbone: Backbone, decoupling: Decoupling, devices: list[str])
             classifier, kind = backbone.head, None
         else:
             candidate = Candidate.from_dict(decoupling.auxiliary[index])
-            with _policy_of(backbone):
+            with process_settings(precision=backbone.dtype_policy.name):
                 classifier = build_auxiliary(candidate, backbone, last - 1, f"aux_{last}")
             kind = candidate.contract
         blocks.append(Block(backbone.units[first - 1 : last], classifier, kind, devices[index]))
     return blocks
-
-
-@contextlib.contextmanager
-def _policy_of(backbone: Backbone) -> Iterator[None]:
-    """Lets what is built in the `with` block compute in the backbone's precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(backbone.dtype_policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

@@ -137,6 +137,7 @@ class DecoupledModel(keras.Model):
         self._pipelines: list[Pipeline] = []
         self._evaluating = False
         self._filling = False
+        self.train_function: Any = None
         self.built = True
 
     @property
@@ -512,23 +513,21 @@ class DecoupledModel(keras.Model):
         super().reset_metrics()
         self._filling = self._is_pipelined
 
-    def make_train_function(self, force: bool = False):
+    def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model.make_train_function`; logs leave out what no batch has reached yet."""
         if len(self.blocks) > 1 and not self.optimizer.built:
             # Not in the step: what is traced a second time may make no variables.
             self.optimizer.build(self.trainable_variables)
-        if self.train_function is not None and not force:
-            return self.train_function
+        made: Any = self.train_function
         super().make_train_function(force)
-        step = self.train_function
+        step: Any = self.train_function
+        if self._is_pipelined and step is not made:
 
-        def train(iterator):
-            logs = step(iterator)
-            return self._without_unreached(logs) if self._filling else logs
+            def train(iterator):
+                logs = step(iterator)
+                return self._without_unreached(logs) if self._filling else logs
 
-        if self._is_pipelined:
             self.train_function = train
-        return self.train_function
 
     def _without_unreached(self, logs: dict) -> dict:
         """The logs of blocks that have had a batch since the metrics' reset."""
