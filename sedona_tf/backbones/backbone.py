@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -98,6 +99,7 @@ class Backbone(keras.Model):
         self.input_name = input_name
         self.output_name = output_name
         self.removed_activation = removed_activation
+        self._source: Callable[[], keras.Model | None] = lambda: None
         if dtype_policy is not None:
             self.dtype_policy = keras.dtype_policies.get(dtype_policy)
 
@@ -155,7 +157,7 @@ class Backbone(keras.Model):
         from sedona_tf.backbones.from_keras import cut_model
 
         parts, removed = cut_model(model, max_units)
-        return cls(
+        backbone = cls(
             parts[:-1],
             parts[-1],
             narrow_auxiliary=narrow_auxiliary,
@@ -165,6 +167,17 @@ class Backbone(keras.Model):
             removed_activation=removed,
             dtype_policy=model.dtype_policy,
         )
+        backbone._source = weakref.ref(model)
+        return backbone
+
+    def forget_functions(self) -> None:
+        """Has `fit`, `evaluate` and `predict` traced anew, also the source model's.
+
+        What was traced before goes on with the variables of before, once they move to a device.
+        """
+        for model in (self, self._source()):
+            if model is not None:
+                model.train_function = model.test_function = model.predict_function = None
 
     def require_seeded(self) -> None:
         """Refuses layers whose random numbers blocks and searches could not repeat.

@@ -17,9 +17,7 @@ from sedona_tf.errors import UserError
 __all__ = ["cut_model"]
 
 
-def cut_model(
-    model: keras.Model, max_units: int | None
-) -> tuple[list[keras.Model], str | None]:
+def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Model], str | None]:
     """The parts of `Backbone.from_keras`, whose arguments these are.
 
     Returns:

@@ -132,6 +132,7 @@ class DecoupledModel(keras.Model):
         self.auxiliaries = [block.classifier for block in self.blocks[:-1]]
         for block in self.blocks:
             move(block.variables, block.device)
+        backbone.forget_functions()
         names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
         self.block_losses = [keras.metrics.Mean(name=name) for name in names]
         self._pipelines: list[Pipeline] = []
@@ -545,10 +546,15 @@ class DecoupledModel(keras.Model):
         return logs if return_dict else self._flatten_metrics_in_order(logs)
 
     @functools.wraps(keras.Model.save)
-    def save(self, *args, **kwargs):
-        """As `keras.Model.save`; the buffers drain first."""
+    def save(self, filepath, *args, **kwargs):
+        """As `keras.Model.save`, to a file `.keras`; the buffers drain first."""
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise UserError(
+                f"HDF5 cannot hold a decoupled model: save to a file .keras, or the weights alone "
+                f"by save_weights. Received: {filepath}"
+            )
         self.drain()
-        return super().save(*args, **kwargs)
+        return super().save(filepath, *args, **kwargs)
 
     @functools.wraps(keras.Model.save_weights)
     def save_weights(self, *args, **kwargs):

@@ -367,6 +367,8 @@ def test_what_cannot_be_is_refused_in_a_sentence():
         model.compile("sgd", jit_compile=True)
     with pytest.raises(UserError, match="as y"):
         model.fit(IMAGES, verbose=0)
+    with pytest.raises(UserError, match="HDF5"):
+        model.save("model.h5")
     with pytest.raises(UserError, match="from_keras"):
         decouple(source(), plans.uniform(model.backbone, 2, NET))
     net = {"kind": "predsim"}
@@ -400,6 +402,17 @@ def test_a_saved_model_goes_where_its_devices_do_not_exist(tmp_path):
     with pytest.warns(UserWarning, match="GPU:7"):
         loaded = type(model).from_config(config)
     assert [block.device.rpartition("device:")[2][:3] for block in loaded.blocks] == ["CPU", "CPU"]
+
+
+def test_functions_of_the_source_model_see_the_weights_that_have_moved():
+    own = source("softmax")
+    own.predict(IMAGES, verbose=0)
+    model = cut(own, 2, devices=["CPU:0", "CPU:1"])
+    model.compile(SGD(0.1, momentum=0.9))
+    fit(model)
+    logits = model.predict(IMAGES, verbose=0)
+    expected = keras.activations.softmax(keras.ops.convert_to_tensor(logits))
+    np.testing.assert_allclose(own.predict(IMAGES, verbose=0), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_export_needs_no_signature(tmp_path):
