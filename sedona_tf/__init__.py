@@ -28,6 +28,8 @@ _SAVED = {
     "DecoupledModel": "decoupled.model",
     "MomentumSGD": "decoupled.momentum_sgd",
     "PointwisePool": "layers.pointwise_pool",
+    "ProbabilityLoss": "decoupled.probabilities",
+    "ProbabilityMetric": "decoupled.probabilities",
     "SpatialDeviation": "auxiliary.predsim",
     "WithoutActivation": "layers.without_activation",
 }

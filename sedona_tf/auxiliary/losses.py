@@ -43,14 +43,12 @@ def labels_in_range(labels: tf.Tensor, classes: int) -> tf.Tensor:
     """Labels, unless one of them is no class: then the step fails before it changes anything.
 
     Args:
-        labels: integers or whole numbers `(batch,)` or `(batch, 1)`; others are left alone.
+        labels: integers or whole numbers of any shape.
         classes: number of classes.
 
     Raises:
         tf.errors.InvalidArgumentError: when the step runs, if a label is not in `[0, classes)`.
     """
-    if labels.shape.rank is not None and labels.shape.rank > 1 and labels.shape[-1] != 1:
-        return labels
     whole = tf.cast(labels, tf.int64)
     right = tf.reduce_all((whole >= 0) & (whole < classes))
     wrong = f"labels must be in [0, {classes}). Received:"

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf.auxiliary import Candidate, candidates_from
+from sedona_tf.auxiliary.losses import labels_in_range
 from sedona_tf.backbones import Backbone
 from sedona_tf.bilevel.differentiable import check_derivatives
 from sedona_tf.bilevel.field import State, relaxed_field
@@ -224,18 +225,21 @@ class SearchModel(keras.Model):
     def train_step(self, data) -> dict[str, tf.Tensor]:
         """One step; returns this step's metrics."""
         logs = {}
+        searching = isinstance(data, dict)
+        if searching:
+            data = {name: self._labelled(data[name]) for name in ("train", "validation")}
+        else:
+            data = self._labelled(data)
         with after_batch(data) as data:
-            if isinstance(data, dict):
-                images, labels = self._labelled(data["train"])
+            if searching:
+                images, labels = data["train"]
                 if images.shape[0] is not None and images.shape[0] < 2:
                     raise UserError(
                         f"train must hold T + 1 batches, at least 2. Received: {images.shape[0]}"
                     )
-                logs = self._architecture_step(
-                    (images[:-1], labels[:-1]), self._labelled(data["validation"])
-                )
+                logs = self._architecture_step((images[:-1], labels[:-1]), data["validation"])
                 data = (images[-1], labels[-1])
-            return {**self._weight_step(*self._labelled(data)), **logs}
+            return {**self._weight_step(*data), **logs}
 
     def test_step(self, data) -> dict[str, tf.Tensor]:
         """The head's loss and accuracy, without auxiliary nets; `loss` is the outer loss."""
@@ -265,7 +269,9 @@ class SearchModel(keras.Model):
                 f"labels must be class numbers {tuple(images.shape[:batches])}, not one-hot. "
                 f"Received: {tuple(labels.shape)}"
             )
-        return images, tf.cast(labels, tf.int32)
+        return images, tf.cast(
+            labels_in_range(labels, self.supernet.backbone.num_classes), tf.int32
+        )
 
     def _record(self, values: Mapping[str, tf.Tensor], images: tf.Tensor) -> None:
         """Adds what a step measured to the epoch's metrics, by the number of its images."""

@@ -304,9 +304,10 @@ class DecoupledModel(keras.Model):
         if labels is None:
             raise UserError("a decoupled model trains on labels; give them to fit as y.")
         sparse = keras.losses.SparseCategoricalCrossentropy
-        if isinstance(self.loss, CrossEntropy) or (
+        of_classes = isinstance(self.loss, CrossEntropy) or (
             isinstance(self.loss, sparse) and self.loss.ignore_class is None
-        ):
+        )
+        if of_classes and (labels.shape.rank == 1 or labels.shape[-1] == 1):
             labels = labels_in_range(labels, self.backbone.num_classes)
         return self._of_input(images), labels, weights
 

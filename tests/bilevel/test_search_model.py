@@ -148,6 +148,10 @@ def test_nothing_changes_without_a_batch(phase, tmp_path):
     with pytest.raises(tf.errors.InvalidArgumentError):
         fitted(broken, epochs=1)
     assert_equal(values(model), expected)
+    x[2, 0, 1], y[2, 0, 0] = 0.0, 3  # of the classes 0, 1 and 2
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels must be in \[0, 3\)"):
+        fitted(tf.data.Dataset.from_tensor_slices(data), epochs=1)
+    assert_equal(values(model), expected)
 
 
 def test_a_step_without_a_finite_outer_loss_is_skipped():
