@@ -132,7 +132,7 @@ def start_tensorflow(devices: int = 1) -> None:
     driver = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if driver else "3")
     with contextlib.nullcontext() if level in ("0", "1") else hold_notices():
-        importlib.import_module("tensorflow")
+        importlib.import_module("sedona_tf.keras_backend")  # TensorFlow too imports Keras
 
 
 @contextlib.contextmanager

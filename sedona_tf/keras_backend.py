@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from sedona_tf.errors import UserError
+from sedona_tf.errors import UserError, first_line
 
 VARIABLE = "KERAS_BACKEND"
 
@@ -16,20 +16,25 @@ def _import_keras() -> None:
     """Imports Keras with TensorFlow as its backend; leaves the environment as it was.
 
     Raises:
-        UserError: if this process has imported Keras with another backend.
+        UserError: if this process has imported Keras, or TensorFlow, which imports Keras, with
+            another backend.
     """
     given = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "tensorflow"
     try:
         import keras
+
+        found = keras.config.backend()
+    except ImportError as error:  # TensorFlow goes on where its import of Keras fails
+        found = f"another backend ({first_line(error)})"
     finally:
         del os.environ[VARIABLE]
         if given is not None:
             os.environ[VARIABLE] = given
-    if (found := keras.config.backend()) != "tensorflow":
+    if found != "tensorflow":
         raise UserError(
             f"sedona_tf needs Keras on TensorFlow, but this process imported it on {found}; "
-            f"import sedona_tf.decoupled before Keras, or set {VARIABLE}=tensorflow."
+            f"set {VARIABLE}=tensorflow, or import sedona_tf.decoupled before both."
         )
 
 
