@@ -1,6 +1,6 @@
 """Lets the reference show `Example:` sections of docstrings as code; griffe knows `Examples:`.
 
-An `Example: words` would be a note to griffe, and its `>>>` Markdown's sign for nested quotes.
+griffe takes `Example: words` for a note, in which Markdown takes `>>>` for nested quotes.
 """
 
 from __future__ import annotations

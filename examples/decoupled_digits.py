@@ -68,8 +68,8 @@ print("cut probabilities:", [round(p, 3) for p in plan.cut_probability])
 # %% [markdown]
 # ## Decoupled training
 #
-# A new network of the same architecture, cut in two where the plan says. The optimizer is cloned
-# for each block; the first block's loss is its auxiliary net's.
+# A new network of the same architecture, cut in two where the plan says. The optimizer is the last
+# block's. The first block has one like it, and its loss is its auxiliary net's.
 
 # %%
 training_data = data.TrainingData(

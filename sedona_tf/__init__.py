@@ -33,7 +33,7 @@ _SAVED = {
     "SpatialDeviation": "auxiliary.predsim",
     "WithoutActivation": "layers.without_activation",
 }
-"""Classes in saved models to their modules."""
+"""Modules of the classes that saved models name."""
 
 __all__ = [*_NAMES, *_PACKAGES]
 
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _stand_in(name: str, module: str) -> type:
-    """What is registered until the module is imported, which registers the class itself."""
+    """Stands for a class until its module is imported, which registers the class itself."""
 
     def from_config(config: dict[str, Any]) -> Any:
         return getattr(importlib.import_module(module), name).from_config(config)
@@ -58,7 +58,7 @@ def _stand_in(name: str, module: str) -> type:
 
 @wrapt.when_imported("keras")
 def _register(keras: ModuleType) -> None:
-    """Lets Keras load models of ours: each class is imported when a saved model asks for it."""
+    """Lets Keras load this package's models: a class is imported when a saved model names it."""
     registered = keras.saving.get_custom_objects()
     for name, module in _SAVED.items():
         registered.setdefault(f"sedona_tf>{name}", _stand_in(name, f"sedona_tf.{module}"))

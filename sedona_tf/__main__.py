@@ -15,7 +15,7 @@ COMMANDS = (
 
 
 def usage() -> str:
-    """What the commands are for, one line each."""
+    """The purpose of each command, in one line."""
     lines = ["Usage: python -m sedona_tf.COMMAND FLAGS", ""]
     for name in COMMANDS:
         words = importlib.import_module(f"sedona_tf.{name}").__doc__ or ""  # None with -OO

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 OUTER_LOSS = ("outer_loss", "history/outer_loss")
-"""What may be NaN, as a metric and as saved: search steps without a finite one change nothing."""
+"""Names that may be NaN, as metric and as saved: a step with such an outer loss is skipped."""
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -49,16 +49,16 @@ class StepCallback(keras.callbacks.Callback):
 class TensorBoard(StepCallback):
     """Records the metrics and the learning rate for TensorBoard.
 
-    Every few steps and after the last one, a step's metrics go there as `batch_...`; whenever the
-    run's history has grown, its newest numbers go there as `epoch_...`, at the same step.
+    A step's metrics are recorded as `batch_...`, every few steps and after the last one. When the
+    run's history has grown, its newest numbers are recorded as `epoch_...`, at the same step.
 
     Args:
         log: where to write.
-        phase: that the steps belong to.
-        start: steps of it that are done; a resumed run goes on where its curves stopped.
+        phase: the phase that the steps belong to.
+        start: steps of the phase that are done; a resumed run's curves go on there.
         steps: of the whole phase.
         every: steps from record to record.
-        rate: the learning rate that a step is made with, given the steps before it.
+        rate: the learning rate of a step, given the number of steps before it.
         history: name to numbers, with `step`; an earlier callback adds to it.
     """
 
@@ -228,7 +228,7 @@ class Progress(StepCallback):
 
 
 def _head_first(logs: Mapping[str, float]) -> dict[str, str]:
-    """Metrics for the bar: where a terminal is narrow, the first ones are seen."""
+    """Metrics for the bar; a narrow terminal shows only the first ones."""
     names = sorted(logs, key=lambda name: (name not in ("loss", "outer_loss"), "block_" in name))
     return {name: f"{logs[name]:.3f}" for name in names}
 

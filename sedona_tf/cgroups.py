@@ -1,4 +1,4 @@
-"""What Linux control groups, and so containers and batch systems, leave to this process."""
+"""Limits of Linux control groups, which containers and batch systems set, on this process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 __all__ = ["core_limit", "memory_limit"]
 
 _NO_LIMIT = "max"
-"""Version 2's word for it."""
+"""Version 2's word for no limit."""
 
 
 def core_limit(root: Path = Path("/")) -> float:
-    """Cores' worth of time that the process may take; infinite without a limit.
+    """Number of cores whose time the process may take; infinite without a limit.
 
     Args:
         root: of the file system.
@@ -29,7 +29,7 @@ def core_limit(root: Path = Path("/")) -> float:
 
 
 def memory_limit(root: Path = Path("/")) -> float:
-    """Bytes of memory that the process may take; infinite, or beyond all memory, without a limit.
+    """Bytes of memory that the process may take; infinite or larger than memory without a limit.
 
     Args:
         root: of the file system.
@@ -44,7 +44,7 @@ def memory_limit(root: Path = Path("/")) -> float:
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:
-    """Folders of the groups that a controller has this process in, from its own up."""
+    """Folders of the controller's groups with this process, from the innermost to the outermost."""
     paths: dict[str, PurePosixPath] = {}  # by controller, "" for version 2; proc(5), cgroups(7)
     for line in _lines(root / "proc/self/cgroup"):
         _, names, group = line.split(":", 2)

@@ -121,8 +121,8 @@ def help_text(
 def start_tensorflow(devices: int = 1) -> None:
     """Imports TensorFlow, with the right kernels and without its notices.
 
-    Its errors are shown where there is an NVIDIA driver, since training without the GPU should be
-    noticed; elsewhere they say that there is none. `TF_CPP_MIN_LOG_LEVEL=0` shows all of it.
+    TensorFlow's errors are shown if there is an NVIDIA driver, since they tell why the GPU is not
+    used. Without a driver they only say that there is none. `TF_CPP_MIN_LOG_LEVEL=0` shows all.
 
     Args:
         devices: logical CPU devices that share the cores.
@@ -137,10 +137,10 @@ def start_tensorflow(devices: int = 1) -> None:
 
 @contextlib.contextmanager
 def progress(to: TextIO | None = None) -> Iterator[None]:
-    """What is printed until the `with` block ends is progress: nothing of it with `--quiet`.
+    """Treats the output of the `with` block as progress; `--quiet` leaves it out.
 
     Args:
-        to: where it goes otherwise; standard output if None.
+        to: where the output goes without `--quiet`; standard output if None.
     """
     with contextlib.ExitStack() as stack:
         if flags.FLAGS.quiet:

@@ -39,16 +39,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def warn(message: str) -> None:
-    """Tells of trouble that ends nothing, in one line on stderr."""
+    """Prints one line on stderr about a fault that does not end the run."""
     print("warning:", " ".join(message.split()), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def dispensable(what: str) -> Iterator[None]:
-    """Makes a failure of the `with` block a warning, for pictures of numbers that are kept.
+    """Turns a failure of the `with` block into a warning, for pictures of numbers that are kept.
 
     Args:
-        what: is made in the block.
+        what: name of the product of the block.
 
     Example: the reason goes to stderr.
         >>> with dispensable("the picture"):

@@ -4,8 +4,9 @@ Examples:
   python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2
   python -m sedona_tf.evaluate --workdir runs/digits_sedona_k2 --split validation --json
 
-Writes evaluation.json into the folder. The images must be those of the training. Temperatures are
-those that were fitted when it ended; before that they are fitted now, on the validation part.
+Writes evaluation.json into the folder. The images must be those of the training. The
+temperatures of a finished training are used. For a stopped one they are fitted now, on the
+validation part.
 Exit code: 0, or 2 with one line on stderr if something given is wrong.
 """
 

@@ -1,4 +1,4 @@
-"""TensorBoard's files of a run, which can fail without ending it."""
+"""TensorBoard's files of a run; a failure to write them does not end the run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["EventLog"]
 
 
 class EventLog:
-    """Writes TensorBoard's files until something fails; says so in one line, then writes no more.
+    """Writes TensorBoard's files; a failure is reported in one line and ends the writing.
 
-    The numbers are kept elsewhere, so a full disk or a name that TensorBoard cannot use costs the
-    curves there and nothing else.
+    The run keeps its numbers elsewhere. So a full disk, or a name that TensorBoard cannot use,
+    costs TensorBoard's curves only.
 
     Args:
         folder: of the files; made with the first record.
@@ -30,12 +30,12 @@ class EventLog:
         self._failed = False
 
     def write(self, step: int, record: Callable[[], None]) -> None:
-        """Calls `record`, whose `tf.summary` operations are of a step, unless writing has failed.
+        """Calls `record` with the step set for `tf.summary`, unless writing has failed.
 
         Args:
             step: of the run's phase.
-            record: writes summaries. Numbers have to be NumPy's: TensorFlow keeps every Python
-                number that it is handed, some 0.7 KB each, for good.
+            record: writes summaries. Numbers must be NumPy's. TensorFlow keeps every Python
+                number in memory until the process ends, some 0.7 KB each.
         """
         if self._failed:
             return

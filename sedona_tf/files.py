@@ -30,8 +30,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Opens a temporary file that takes the place of `path` once it is written and synced.
 
     A link is followed: the temporary file lies beside its target, and the link stays. A new file's
-    mode follows the umask, and an old one's stays. What is no regular file, such as a device, a
-    pipe or the program's own output, is never replaced: all is written to it when the block ends.
+    mode follows the umask, and an old one's stays. A device, a pipe or the
+    program's own output is never replaced; the content is written to it when the block ends.
 
     Args:
         path: the file to write; an existing one stays as it is until the new one is complete.
@@ -82,7 +82,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _refusal_as_error(path: str | os.PathLike) -> Iterator[None]:
-    """Words the operating system's refusals as `UserError`, those inside the block included."""
+    """Raises the operating system's refusals as `UserError`, those inside the block included."""
     try:
         yield
     except OSError as error:
@@ -91,7 +91,7 @@ def _refusal_as_error(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _whole(path: Path, remove: Callable[[Path], None]) -> Iterator[Path]:
-    """A name beside `path`; what the `with` block makes under it takes the name `path` afterwards.
+    """A name beside `path`; its file or folder is renamed to `path` after the `with` block.
 
     Args:
         path: the name to take.

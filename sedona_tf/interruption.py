@@ -23,9 +23,9 @@ OUTPUTS = (1, 2)
 class StopRequest:
     """Takes over SIGINT, SIGTERM and SIGHUP while it is entered, and gives them back afterwards.
 
-    What the caller has set to be ignored stays so: SIGINT for what a script runs in the background,
-    SIGHUP for what `nohup` runs. SIGHUP comes when the terminal is closed; nobody can read what is
-    written to it from then on, so that goes nowhere.
+    Signals that the caller ignores stay ignored: SIGINT for a script's background jobs, SIGHUP
+    under `nohup`. SIGHUP comes when the terminal is closed. Output to that terminal is
+    then thrown away.
 
     Outside `deferred` a signal raises `Interrupted` at once. Inside, the first one is only noted:
     whoever does the work asks `signal`, saves and calls `stop`. A second one does not wait.

@@ -21,11 +21,12 @@ def choose_kernels(devices: int = 1) -> None:
 
     TensorFlow's own allocator keeps freed memory and uses it again, as it does on GPUs. malloc
     gives large tensors back to the system at every step and has their pages cleared when it takes
-    them again, one thread at a time: slower by a tenth, and more memory lies about. The limit, all
-    memory that the machine or the container has, makes a model that is too large fail with a
+    them again, one thread at a time: slower by a tenth, and more memory lies about. The limit is
+    all memory of the machine or the container. It makes a model that is too large fail with a
     message.
 
-    TensorFlow makes as many threads as the process may use cores, but knows of no limit on time.
+    TensorFlow makes a thread for every core that the process may use. It ignores limits on time, so
+    under such a limit the number of threads is set here.
 
     Args:
         devices: logical CPU devices that share the cores; each operation gets a device's share.
@@ -42,7 +43,7 @@ def choose_kernels(devices: int = 1) -> None:
 def usable_cores() -> int:
     """Whole cores that this process may use, by affinity and by a limit on its time; at least one.
 
-    `os.cpu_count` counts those of the machine.
+    `os.cpu_count` counts the machine's cores.
     """
     return max(int(min(_allowed_cores(), core_limit())), 1)
 
@@ -53,7 +54,7 @@ def share_of_cores(devices: int) -> int:
 
 
 def count_cpus(devices: str | Sequence[str]) -> int:
-    """Logical CPU devices of this process that names need; at least one.
+    """Number of logical CPU devices that names need in this process; at least one.
 
     Args:
         devices: names, or a text of them with commas, such as `CPU:0,CPU:1`. Those of other hosts,
@@ -76,7 +77,7 @@ def _allowed_cores() -> int:
 
 
 def processor() -> str:
-    """This host's processor, as precise as the system tells it."""
+    """This host's processor, as precisely as the system names it."""
     keys = "model name|cpu family|model|CPU implementer|CPU part"
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:

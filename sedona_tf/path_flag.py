@@ -1,6 +1,6 @@
-"""Flags that take files and folders, where `~` is the home folder.
+"""Flags that take files and folders, in whose paths `~` is the home folder.
 
-Shells leave `~` as it is in `--workdir=~/runs`, where it would name a folder `~`.
+Shells leave the `~` of `--workdir=~/runs` as it is. It would otherwise name a folder `~`.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ __all__ = ["DECOUPLED", "SEARCH", "process_settings"]
 SEARCH: Mapping[str, bool] = {"disable_meta_optimizer": True}
 """Options of TensorFlow's graph optimizer for a search: all of its passes are off.
 
-One has to be: where the memory pass (`SchedulingPass`) expects a step to need more memory than the
-device is said to have, 256 MiB for a CPU, it adds up sums in temporary variables. In large loops
-these were seen to clash (`AlreadyExistsError ... tmp_var`). It has no switch of its own.
+One pass must be off, the memory pass (`SchedulingPass`). It assumes 256 MiB for a CPU. If it
+expects a step to need more, it adds up sums in temporary variables. In large loops these were seen
+to clash (`AlreadyExistsError ... tmp_var`). The pass has no switch of its own.
 """
 
 DECOUPLED: Mapping[str, bool] = {"dependency_optimization": False, "constant_folding": False}
@@ -39,15 +39,15 @@ def process_settings(
     TensorFlow optimizes a function at its first call under the options of that call, and again at
     the first call under others. So the calls belong in the block.
 
-    Precision and data format matter where layers are made, precision where losses, metrics and
-    optimizers are made too.
+    Precision and data format matter where layers are made. Precision also matters where losses,
+    metrics and optimizers are made.
 
     Args:
         graph_optimizer: options of `tf.config.optimizer.set_experimental_options`, for instance
             `SEARCH` or `DECOUPLED`; the others stay as they are.
         precision: Keras' dtype policy, such as `"mixed_bfloat16"`, with float32 for losses, metrics
-            and optimizers; None leaves them.
-        data_format: of layers that state none, such as `"channels_last"`; None leaves it.
+            and optimizers; None changes neither.
+        data_format: of layers that state none, such as `"channels_last"`; None does not change it.
 
     Example:
         >>> with process_settings(precision="mixed_bfloat16"):

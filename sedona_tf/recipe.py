@@ -183,13 +183,13 @@ def check_train(recipe: ml_collections.ConfigDict) -> None:
 
 
 def check_tune(recipe: ml_collections.ConfigDict) -> None:
-    """Refuses what no tuning can use; as `check_train`, with the fields of `search`."""
+    """Refuses a recipe that no tuning can use; as `check_train`, with the fields of `search`."""
     check_train(recipe)
     _check_fields(recipe, ("search",))
 
 
 def _check_fields(recipe: ml_collections.ConfigDict, sections: Sequence[str]) -> None:
-    """Refuses a recipe that has not the fields of `paper()`, each of its type."""
+    """Refuses a recipe without exactly the fields of `paper()`, each of its type."""
     pattern = paper()
     _check_like({name: pattern[name] for name in ("name", "seed", "deterministic")}, recipe)
     for section in sections:

@@ -50,14 +50,15 @@ def write_recipe(
     """Writes `recipe.json`, which makes the folder a run's.
 
     Args:
-        workdir: of the run; its file of before, if any, tells what held until now.
+        workdir: of the run; an earlier `recipe.json` there gives the settings until now.
         recipe: resolved.
         purpose: what the run is for, a key of `DECISIVE`.
         at: where the run goes on with this recipe; None if nothing may change in it.
 
     Returns:
-        What held from where on, of the fields that may change: `phase`, `step` (steps of it that
-        were done) and `settings`, from the first to the last. The file has it as `held`.
+        Settings of the fields that may change, and where they began to hold: a list of `phase`,
+        `step` (steps of the phase that were done) and `settings`, in order. The file has it as
+        `held`.
 
     Raises:
         UserError: if it cannot be written, or a number of the recipe is not finite.
@@ -173,8 +174,9 @@ def require_same_recipe(
 ) -> None:
     """Refuses to go on with a run under other terms than those it was started with.
 
-    Another seed or validation fraction, for one, would train on images held out so far. What may
-    change has to come before it has done its part, or the run's recipe would claim what never was.
+    Another seed or validation fraction, for example, would train on images held out so far. Other
+    fields may change before they have had their effect. Otherwise the run's recipe would state a
+    setting that was never used.
 
     Args:
         workdir: of the run.

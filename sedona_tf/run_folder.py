@@ -32,7 +32,7 @@ RESULTS = {
     "train": ("decoupling.json", "history.json", "metrics.json", "curves.png"),
     "tune": ("decoupling.json", "tuner"),
 }
-"""Purpose of a run to what it writes and a new one would write over, see `open_folder`."""
+"""Purpose of a run to the files that a new run would write over, see `open_folder`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,8 +48,8 @@ def split_variant(text: str) -> tuple[str, str | None]:
     """Splits `PATH:VARIANT`; a path may hold colons itself.
 
     Args:
-        text: the path is its longest part before a colon that is a file; if none is, all up to the
-            last `.py`; if there is none, all up to the first colon.
+        text: the path is the longest part before a colon that is a file. If no part is a file, it
+            is all up to the last `.py`, or else all up to the first colon.
 
     Returns:
         The path, and the variant; None without one.

@@ -1,4 +1,4 @@
-"""Standard output and error that always take what a command writes."""
+"""Standard output and error to which a command can always write."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _NOTICE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::Initi
 
 
 def make_writable() -> None:
-    """Opens streams that are closed, and lets none fail at a character.
+    """Opens closed streams, and lets no stream fail at a character.
 
     A service, cron or `>&-` may start a process without a standard output or error. Python has no
-    stream then, and the next file to be opened gets the stream's number: messages of libraries
-    would go into it. What a stream's encoding cannot write appears as `\\xe9`.
+    stream then, and the next file to be opened gets the stream's number. Messages of libraries
+    would go into that file. A character that a stream's encoding lacks appears as `\\xe9`.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:

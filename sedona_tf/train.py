@@ -60,7 +60,7 @@ def define_flags() -> None:
 
 
 def _check(plan: str | None, blocks: int) -> None:
-    """Refuses what can be refused without TensorFlow, which takes seconds to start.
+    """Refuses wrong input as far as possible without TensorFlow, which takes seconds to start.
 
     Raises:
         UserError: for a wrong recipe, plan or cluster.

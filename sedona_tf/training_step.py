@@ -1,4 +1,4 @@
-"""What the training steps of the decoupled model and of the search share."""
+"""Parts shared by the training steps of the decoupled model and of the search."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["after_batch", "arrived"]
 
 @contextlib.contextmanager
 def after_batch(data: Any) -> Iterator[Any]:
-    """Lets nothing made in the `with` block run before all of the batch is there.
+    """Makes every operation of the `with` block wait until all of the batch is there.
 
     At the end of data whose length is not known, Keras runs a step once more, and its batch never
     comes. Operations that do not depend on the batch would run all the same: counters of steps,
@@ -39,8 +39,8 @@ def after_batch(data: Any) -> Iterator[Any]:
 def arrived(*tensors: tf.Tensor) -> tf.Tensor:
     """True, computed from a batch's values.
 
-    TensorFlow may run what is inside of a function before the control inputs of its call are there.
-    What hangs on this value waits for the batch there too.
+    TensorFlow may run operations inside a function before the control inputs of its call are there.
+    An operation that depends on this value waits for the batch even there.
 
     Args:
         *tensors: numbers of the batch, `(batch, ...)`.

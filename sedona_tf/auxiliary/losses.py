@@ -40,7 +40,7 @@ def _cross_entropies(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> 
 
 
 def labels_in_range(labels: tf.Tensor, classes: int) -> tf.Tensor:
-    """Labels, unless one of them is no class: then the step fails before it changes anything.
+    """Returns the labels; a label that is no class fails the step before it changes anything.
 
     Args:
         labels: integers or whole numbers of any shape.

@@ -42,7 +42,7 @@ class Kind:
             candidates of one search must have one structure, since the local output is their
             weighted sum.
         loss: `(outputs, labels, smoothing)` to a scalar; the local loss. Only `cross_entropy` is
-            smoothed: any other gets 0, in the search as in training.
+            smoothed. Any other gets 0, in a search and in training.
         logits: `outputs` to class logits `(batch, num_classes)`, for early exits and ensembles.
         options: name to what a plan file may give it. One called `loss` names a key of `LOSSES`,
             which takes the place of this loss and these logits.
@@ -64,7 +64,7 @@ class Kind:
 
     @property
     def has_own_loss(self) -> bool:
-        """Whether the local loss is another than `cross_entropy`."""
+        """Whether the local loss is not `cross_entropy`."""
         return self.loss is not cross_entropy
 
 

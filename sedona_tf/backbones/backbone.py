@@ -23,8 +23,8 @@ def build_part(
     Args:
         name: name of the part; the layers' names are unique only within it.
         input_shape: shape of its input without the batch, `(height, width, channels)`.
-        define: maps the symbolic input to the symbolic output; layers are channels last unless
-            they state something else, whatever keras.json says.
+        define: maps the symbolic input to the symbolic output. Layers are channels last, whatever
+            keras.json says, unless they state another format.
         dtype: type of its input; Keras' default type if None.
 
     Returns:
@@ -48,9 +48,10 @@ class Backbone(keras.Model):
         narrow_auxiliary: whether auxiliary nets work at a quarter of the unit's channels: so for
             bottleneck and VGG backbones; at full width for basic-block ones.
         name: name of the architecture, for example `"resnet18"`.
-        input_name, output_name: what data, losses and metrics given by name call them.
-        removed_activation: `"softmax"` if the head was left without one that it had.
-        dtype_policy: what auxiliary nets compute in too; Keras' global one if None.
+        input_name: name under which data may be given.
+        output_name: name under which losses, metrics and labels may be given.
+        removed_activation: `"softmax"` if one was left out at the end of the head, else None.
+        dtype_policy: of the auxiliary nets too; Keras' global policy if None.
 
     Raises:
         UserError: if there is no unit, if neighbouring shapes differ, or naming a layer that adds
@@ -138,11 +139,11 @@ class Backbone(keras.Model):
             The `Backbone`; its units are named `unit_1`, `unit_2`, ...
 
         Raises:
-            UserError: for a model with code of its own (`call`, `train_step`, `compute_loss` and
-                their like), several inputs or outputs, inputs other
-                than images, sizes that are not known, an activation other than softmax at the
-                end, or fewer than two units; and naming the layer for one that different units
-                share, or that is stateful, has channels first or adds a loss (a regularizer).
+            UserError: for a model with code of its own (such as `call`, `train_step` or
+                `compute_loss`), several inputs or outputs, inputs other than images, unknown
+                sizes, an activation other than softmax at the end, or fewer than two units. Also
+                for a layer that different units share, or that is stateful, has channels first
+                or adds a loss (a regularizer); the layer is named.
 
         Example:
             >>> import keras
@@ -171,9 +172,9 @@ class Backbone(keras.Model):
         return backbone
 
     def forget_functions(self) -> None:
-        """Has `fit`, `evaluate` and `predict` traced anew, also the source model's.
+        """Makes `fit`, `evaluate` and `predict` trace anew, also those of the source model.
 
-        What was traced before goes on with the variables of before, once they move to a device.
+        Functions traced before would use the old variables after a move to a device.
         """
         for model in (self, self._source()):
             if model is not None:

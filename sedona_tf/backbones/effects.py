@@ -1,7 +1,7 @@
-"""What a part of a network does beside mapping its input to its output.
+"""Side effects of a part of a network: added losses and random numbers.
 
-Units are recomputed, delayed and trained apart, which is right only for functions of input, weights
-and seeds. Here a part is traced once, without running it, to see what else it does.
+Units are recomputed, delayed and trained apart. That is right only for functions of input, weights
+and seeds. This module traces a part once, without running it, to find its side effects.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["check_effects", "first_layer"]
 
 @dataclasses.dataclass(frozen=True)
 class Effects:
-    """What a call in training does beside giving its output.
+    """Side effects of a call in training.
 
     Attributes:
         adds_loss: by `add_loss` or an activity regularizer.
@@ -34,12 +34,12 @@ class Effects:
 
 
 def check_effects(part: keras.Model, *, seeded: bool) -> None:
-    """Refuses what a part may not do beside giving its output.
+    """Refuses side effects that a part must not have.
 
-    The loss of a regularizer or of `add_loss` is none of a single block's. Random numbers must
-    follow from the part's own variables: a search repeats its inner steps on the way back, and
-    pipelined blocks run in another order, so a state that all layers share, or one inside
-    TensorFlow's operations, would give others.
+    The loss of a regularizer or of `add_loss` belongs to no single block. Random numbers must
+    follow from the part's own variables. A search repeats its inner steps in the backward pass, and
+    pipelined blocks run in another order. A state that all layers share, or that TensorFlow's
+    operations hold, would then give other numbers.
 
     Args:
         part: a unit, a head or an auxiliary net.

@@ -18,10 +18,10 @@ __all__ = ["cut_model"]
 
 
 def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Model], str | None]:
-    """The parts of `Backbone.from_keras`, whose arguments these are.
+    """Cuts a model into units and a head; the arguments are those of `Backbone.from_keras`.
 
     Returns:
-        The units and, last, the head; and the activation that was left out at the end.
+        The units, then the head; and the activation that was left out at the end.
     """
     _check_model(model)
     if max_units is not None and (type(max_units) is not int or max_units < 2):
@@ -103,13 +103,13 @@ def _check_model(model: Any) -> None:
 
 
 def _check_logits(name: str, head: keras.Model) -> None:
-    """Refuses outputs that are probabilities by a detour, such as a softmax that is clipped."""
+    """Refuses a head that gives probabilities in a hidden way, such as a clipped softmax."""
     features = np.random.default_rng(0).standard_normal((8, *head.input_shape[1:]))
     features = keras.ops.cast(features, head.inputs[0].dtype)
     outputs = keras.ops.convert_to_numpy(keras.ops.cast(head(features, training=False), "float32"))
     if outputs.shape[1] > 1 and np.all(outputs >= 0) and np.allclose(outputs.sum(1), 1, atol=1e-2):
         raise UserError(
-            f"model '{name}' gives probabilities, and what makes them is not its last layer; "
+            f"the logits of model '{name}' look like probabilities; "
             f"end it with logits or with a softmax."
         )
 

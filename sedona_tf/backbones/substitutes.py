@@ -1,4 +1,4 @@
-"""Layers in the place of others; what has weights stays the model's own."""
+"""Layers that replace others; layers with weights stay the model's own."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Whether a network's layers have the second derivatives that a search needs.
 
-A hypergradient differentiates gradients. Automatic differentiation is wrong there wherever a layer
-stops a gradient or brings its own, unless the layer's author thought of it. TensorFlow shows no
-error. So such layers are found in their graphs and measured against finite differences.
+A hypergradient differentiates gradients. Its value can be wrong if a layer stops a gradient or
+defines one of its own. TensorFlow reports no error then. So this module finds such layers in their
+graphs and compares their derivatives with finite differences.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 def check_derivatives(parts: Iterable[keras.Model]) -> None:
     """Refuses layers whose derivatives a search would get wrong.
 
-    Two kinds are refused. The first stops or replaces a gradient such that the derivatives of its
-    outputs and of its gradients are not the true ones, which is measured. The second reads in
-    training a value that training changes (batch renormalisation does): the search's steps are
-    recomputed from the values at its start. A layer with a gradient of its own and a kink in it, of
-    ten thousand outputs or more, can be refused without need: differences say nothing there.
+    Two kinds are refused. The first stops or replaces a gradient, and the derivatives of its
+    outputs or of its gradients are measurably wrong. The second reads in training a value that
+    training changes, as batch renormalisation does. A search recomputes its steps from the values
+    at its start. A layer with its own gradient, a kink and ten thousand outputs or more can be
+    refused without need, since finite differences fail at kinks.
 
     Args:
         parts: units, auxiliary nets and head. Layers of this package are left out, since their
@@ -98,7 +98,7 @@ class _Alone(keras.layers.Layer):
     def __init__(self, step: Step) -> None:
         super().__init__(autocast=False, name="alone")
         self.operation = step.operation
-        # What a model is called with goes before what its layers were called with.
+        # The arguments of this call replace those that the network's layers were called with.
         kwargs = {name: value for name, value in step.kwargs.items() if name != "training"}
         self._step = dataclasses.replace(step, kwargs=kwargs)
         self._tensors = list({id(tensor): tensor for tensor in step.inputs}.values())
@@ -126,7 +126,7 @@ class _Alone(keras.layers.Layer):
         return {name for name in types if "float" in name}
 
     def draw(self, rng: np.random.Generator) -> list[tf.Tensor]:
-        """Random inputs; of sizes that are not known there are a few."""
+        """Random inputs; an unknown size becomes a small one."""
         return [
             tf.cast(rng.standard_normal([size or _BATCH for size in tensor.shape]), tensor.dtype)
             for tensor in self._tensors
@@ -185,7 +185,7 @@ def _measure(alone: _Alone) -> tuple[float, float]:
     point = np.asarray(_flat(sources)) + 0.1 * scale * rng.standard_normal(scale.size)
 
     def results(vector: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What the layer gives, and the gradient of a random sum of its outputs."""
+        """Outputs of the layer, and the gradient of a random sum of them."""
         with tf.GradientTape() as tape:
             tape.watch(vector)
             pieces = iter(

@@ -98,7 +98,7 @@ def hypergradient(
         The `Hypergradient`, exact up to rounding.
 
     Raises:
-        UserError: if T is not known and `unrolled`.
+        UserError: if T is not known although `unrolled` is set.
     """
     images, labels = train
     steps = images.shape[0] if images.shape[0] is not None else tf.shape(images)[0]

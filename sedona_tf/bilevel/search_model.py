@@ -43,11 +43,11 @@ class SearchModel(keras.Model):
       batches in front, `(T + 1, batch, ...)`: an architecture step through T inner steps, whose
       results are thrown away, then one ordinary training step on the last batch.
 
-    Labels are class numbers of any type, `(batch,)` or `(batch, 1)`. A step whose batch does not
-    come changes nothing. Callbacks get the numbers of each step, `History` their means over an
-    epoch: `loss` and `accuracy` of the head, `local_loss`, and in a search `outer_loss`,
-    `outer_accuracy` and `skipped_steps`. A step is skipped, that is, alpha and beta stay as they
-    are, where the outer loss or its gradient is not finite; its `outer_loss` is then NaN.
+    Labels are class numbers of any type, `(batch,)` or `(batch, 1)`. A step without a batch, at the
+    end of the data, changes nothing. Callbacks get the numbers of each step, `History` their means
+    over an epoch: `loss` and `accuracy` of the head, `local_loss`, and in a search `outer_loss`,
+    `outer_accuracy` and `skipped_steps`. If the outer loss or its gradient is not finite, the step
+    is skipped: alpha and beta stay as they are, and `outer_loss` is NaN.
 
     Under a strategy with several replicas, `fit` splits `(images, labels)` among them. It cannot
     split the second form, whose first axis is T + 1: give it a dataset that
@@ -59,8 +59,9 @@ class SearchModel(keras.Model):
         backbone: the network to decouple.
         candidates: auxiliary networks on offer.
         inner_optimizer: rule of the weight updates.
-        learning_rate: of the weight updates: a number or a schedule of the step in the phase. To
-            be set at any time: a number holds from the next step, a schedule from the next `fit`.
+        learning_rate: of the weight updates: a number or a schedule of the step in the phase. It
+            can be set at any time. A number holds from the next step, a schedule from the next
+            `fit`.
         smoothing: label smoothing.
         through_statistics: see `hypergradient`.
 
@@ -121,7 +122,7 @@ class SearchModel(keras.Model):
                 derivative of max-pooling is wrong.
 
         Raises:
-            UserError: for losses and metrics, which a search has of its own, and for XLA.
+            UserError: for losses and metrics, since a search has its own, and for XLA.
         """
         if kwargs.pop("jit_compile", False) is True:
             raise UserError("jit_compile must be off in a search.")
@@ -158,7 +159,7 @@ class SearchModel(keras.Model):
         return list(self._own_metrics)
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """The epoch's metrics, of which a pretraining or an evaluation has some only."""
+        """The epoch's metrics; a pretraining or an evaluation has only some of them."""
         means = [metric for metric in self.metrics if isinstance(metric, keras.metrics.Mean)]
         names = {m.name for m in means if keras.ops.convert_to_tensor(m.count) > 0}
         if "outer_accuracy" in names:
@@ -169,7 +170,7 @@ class SearchModel(keras.Model):
         return next(metric for metric in self._own_metrics if metric.name == name)
 
     def fit(self, x: Any = None, *args, **kwargs) -> keras.callbacks.History:
-        """As `keras.Model.fit`, without weights of samples and classes.
+        """As `keras.Model.fit`, without sample and class weights.
 
         Raises:
             UserError: if there are such weights, or the dataset is one that a strategy with
@@ -188,7 +189,7 @@ class SearchModel(keras.Model):
             return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> None:
-        """As Keras', but traces anew if a setting has changed that the traced step holds."""
+        """As Keras', but traces anew if a setting in the traced step has changed."""
         schedule = self.learning_rate if callable(self.learning_rate) else None
         settings = (schedule, self.inner_optimizer, self.through_statistics)
         super().make_train_function(force or settings != self._traced)
@@ -451,7 +452,7 @@ def _accuracy(logits, labels) -> tf.Tensor:
 def _clipped(
     optimizer: keras.optimizers.Optimizer, gradients: Sequence[tf.Tensor]
 ) -> Sequence[tf.Tensor]:
-    """Gradients as the optimizer's own options clip them, of which it takes one."""
+    """Gradients, clipped as the optimizer's one clipping option says."""
     if optimizer.clipnorm:
         return [tf.clip_by_norm(gradient, optimizer.clipnorm) for gradient in gradients]
     if optimizer.global_clipnorm:

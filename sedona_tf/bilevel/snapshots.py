@@ -2,8 +2,8 @@
 
 A search that followed one trajectory would judge cuts by late weights only. The pool is filled over
 the whole pretraining run, early weights included; each search step takes one at random, trains it a
-step further and puts it back. It lives on disk, so memory does not grow with it. It keeps only what
-it holds and what a checkpoint refers to, so the disk does not fill either.
+step further and puts it back. The pool lives on disk, so memory does not grow with it. Its folder
+holds only the pool's snapshots and those that a checkpoint refers to, so the disk does not fill.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NAME = re.compile(r"(pretraining|search)-[0-9]{8,}\.npz")
 class SnapshotPool:
     """Snapshots on disk, replaced one by one, never in place.
 
-    A checkpoint that holds `files` can return to the pool as it was, for `protect` keeps them. A
-    file that is neither in the pool nor protected goes before the next one is written. With two
+    A checkpoint that holds `files` can restore the pool, since `protect` keeps those files. A file
+    that is neither in the pool nor protected is deleted before the next one is written. With two
     checkpoints, the folder holds at most three times `capacity` files.
 
     Args:

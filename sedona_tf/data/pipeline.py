@@ -65,7 +65,7 @@ class TrainingData:
     give there.
 
     Attributes:
-        record: what a run keeps of the data.
+        record: the record of the data that a run keeps.
         batch_size: B, of training.
     """
 
@@ -84,7 +84,7 @@ class TrainingData:
         """Splits the source and takes the normalisation from its training part.
 
         Args:
-            source: the training split of the data, or what reads it; copied once, as it is stored.
+            source: the training split, or a function that reads it; copied once, as it is stored.
             fraction: of each class that goes to the validation part.
             seed: of the split, the orders and the augmentation, in `[0, 2**31)`.
             batch_size: B, of training.
@@ -92,12 +92,12 @@ class TrainingData:
             flip: mirror training images at random.
             test: reads the test split, if there is one.
             record: of a run that is resumed or used. Each split is then read on first use and must
-                be the run's, and the normalisation is the run's. None: both are read now.
+                be the run's. The normalisation is the run's. If None, both splits are read now.
 
         Raises:
             UserError: the batch is empty or larger than its part, `fraction`, `seed` or `pad` is
-                out of range, or a test image has another shape or class than those to train on.
-                All methods: a split that is read then is not the run's.
+                out of range, or a test image has another shape or class than the training
+                images. Every method: the split that it reads is not the run's.
         """
         if pad < 0:
             raise UserError(f"pad must not be negative. Received: {pad}.")
@@ -150,7 +150,7 @@ class TrainingData:
         return _Split.of(source)
 
     def load(self) -> TrainingData:
-        """Reads what the record is of, now rather than on first use.
+        """Reads the splits of the record now rather than on first use.
 
         Raises:
             UserError: see the constructor.

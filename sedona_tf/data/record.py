@@ -1,4 +1,4 @@
-"""What a run keeps of its data: to know them again, and to do without them."""
+"""A run's record of its data: enough to recognise them, and to work without the training split."""
 
 from __future__ import annotations
 

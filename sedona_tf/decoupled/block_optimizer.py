@@ -15,11 +15,11 @@ from sedona_tf.errors import UserError, first_line
 __all__ = ["BlockOptimizer", "follower"]
 
 _EXCLUSIONS = "_exclude_from_weight_decay"
-"""Begins the names of what `exclude_from_weight_decay` sets, and `get_config` leaves out."""
+"""Begins the names of attributes of `exclude_from_weight_decay`, which `get_config` leaves out."""
 
 
 class _FollowedRate(keras.optimizers.schedules.LearningRateSchedule):
-    """Another optimizer's learning rate, whatever it is now; a schedule at one's own step."""
+    """The present learning rate of another optimizer; a schedule is taken at one's own step."""
 
     def __init__(self, leader: keras.optimizers.Optimizer) -> None:
         self.leader = leader
@@ -35,13 +35,13 @@ class _FollowedRate(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def follower(leader: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """A new optimizer with another one's settings, which follows its learning rate.
+    """A new optimizer with the settings of another, whose learning rate it follows.
 
-    The learning rate is read from the leader at every step, so a change of it, a schedule, or a
-    function serves both. A schedule is taken at the follower's own step.
+    The follower reads the leader's learning rate at every step. So a new number, a schedule and a
+    function hold for both. A schedule is taken at the follower's own step.
 
     Args:
-        leader: the user's optimizer; its settings are those of now.
+        leader: the user's optimizer; its present settings are taken.
 
     Raises:
         UserError: if its class cannot be made from its `get_config`.
@@ -112,7 +112,7 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         optimizers: one a block, from the input to the head.
 
     Attributes:
-        leader: the optimizer that the others follow, see `following`; None for a list of one's own.
+        leader: the optimizer that the others follow, see `following`; None for a user's list.
 
     Example:
         >>> import keras
@@ -141,7 +141,7 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         """The user's own optimizer for the last block, and followers of it for the others.
 
         Args:
-            leader: the user's optimizer, which goes on working as the user's handle.
+            leader: the user's optimizer itself, so that the user can go on setting it.
             scaled: for each block, whether its loss is scaled, as half precision needs.
             **kwargs: see the class.
         """
@@ -167,7 +167,7 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         from it.
 
         Args:
-            variables: no matter; each block's own count.
+            variables: ignored; each block's own are used.
         """
         for block, each in zip(self._blocks, self.of_blocks, strict=True):
             own = block.trainable_variables
@@ -210,7 +210,7 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         raise UserError("BlockOptimizer has no step of its own; use of_blocks[k].apply.")
 
     def finalize_variable_values(self, var_list) -> None:
-        """What every block's optimizer does at the end of `fit`: weights become their average."""
+        """Makes weights their average at the end of `fit`, for every block's optimizer."""
         for block, each in zip(self._blocks, self.of_blocks, strict=True):
             with tf.device(block.device):
                 each.finalize_variable_values(block.trainable_variables)

@@ -43,7 +43,7 @@ def connect(
         `/job:worker/task:1/device:CPU:0`.
 
     Raises:
-        UserError: if an address is malformed, two are of the same worker, a worker does not
+        UserError: if an address is malformed, two name the same worker, a worker does not
             answer, this process is connected already, or its port cannot be opened or restricted.
     """
     if any(_task(device.name) is not None for device in tf.config.list_logical_devices()):

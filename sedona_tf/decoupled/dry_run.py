@@ -40,7 +40,7 @@ class BlockCost:
         device: where it lives.
         parameters: trainable ones, of units and classifier.
         flops: of the forward pass of the recipe's batch through both.
-        activation_bytes: of this batch, what the backward pass reads; see `profiling.counts`.
+        activation_bytes: that the batch's backward pass reads; see `profiling.counts`.
     """
 
     units: tuple[int, int]

@@ -60,10 +60,10 @@ class Evaluation:
         }
 
     def described(self, split: str, trained: tuple[int, int]) -> dict[str, Any]:
-        """What `save` writes.
+        """The contents of the file that `save` writes.
 
         Args:
-            split: what the images are, for example `"test"`.
+            split: name of the images' split, for example `"test"`.
             trained: steps that the model has been trained for, and those of the whole training.
         """
         step, steps = trained

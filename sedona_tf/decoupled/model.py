@@ -84,9 +84,10 @@ class DecoupledModel(keras.Model):
     - `"lockstep"`: in one step every block handles the same batch. On one device the activations
       of a block are freed before the next block starts.
     - `"pipelined"`: block k handles what block k-1 made of the batch before, so that blocks on
-      different devices never wait for each other. At the end of every epoch the buffers drain,
-      before metrics are read and validation begins: every block has seen every batch once. Within
-      an epoch metrics lag K-1 steps behind, and are left out of a step's logs until then.
+      different devices never wait for each other. At the end of every epoch,
+      before metrics are read and validation begins, the buffers are emptied, so every block has
+      seen every batch once. Within an epoch the head's metrics lag K-1 steps behind. A block's
+      metrics are left out of the logs until its first batch has come.
 
     Both end with the same weights, bit for bit, and the same history.
 
@@ -159,8 +160,8 @@ class DecoupledModel(keras.Model):
     ) -> None:
         """As `keras.Model.compile`.
 
-        The head gives logits. Losses and metrics of Keras that expect probabilities are adapted, so
-        that they mean what they mean for a model that ends in a softmax; those of one's own get
+        The head gives logits. Losses and metrics of Keras that expect probabilities are adapted.
+        They mean the same as for a model that ends in a softmax. Your own losses and metrics get
         logits.
 
         Args:
@@ -173,11 +174,11 @@ class DecoupledModel(keras.Model):
             weighted_metrics: of the head, with sample weights.
             run_eagerly: see Keras.
             steps_per_execution: see Keras.
-            jit_compile: XLA, off unless asked for; it cannot hold several devices.
+            jit_compile: XLA, off by default; it does not work across several devices.
             auto_scale_loss: whether a block that computes in float16 scales its loss.
 
         Raises:
-            UserError: if a list has not K optimizers, an optimizer cannot be made for every block,
+            UserError: if a list does not have K optimizers, the optimizer cannot be made once more,
                 a name is not the output's, or XLA is asked for in the pipelined schedule.
         """
         if jit_compile is True and self._is_pipelined:
@@ -214,7 +215,7 @@ class DecoupledModel(keras.Model):
             pipeline.step = None  # it updates with the optimizers of before
 
     def _of_output(self, given: Any) -> Any:
-        """What was given by the output's name, or as it is."""
+        """The value given under the output's name, or the value itself."""
         if not isinstance(given, dict):
             return given
         name = self.backbone.output_name
@@ -223,7 +224,7 @@ class DecoupledModel(keras.Model):
         return given[name]
 
     def _optimizer(self, optimizer: Any, auto_scale: bool) -> keras.optimizers.Optimizer:
-        """The user's own for one block; else one a block."""
+        """The user's own optimizer for one block; else one a block."""
         count = len(self.blocks)
         if isinstance(optimizer, list | tuple):
             given = [keras.optimizers.get(each) for each in optimizer]
@@ -277,9 +278,9 @@ class DecoupledModel(keras.Model):
         return result
 
     def _of_input(self, inputs: Any) -> tf.Tensor:
-        """The one input, which Keras takes in a list or by its name too.
+        """The one input, which Keras also takes in a list or by its name.
 
-        What is known of the input's sizes is told to TensorFlow, where the data do not say it.
+        If the data do not give the input's sizes, the sizes known from the model are set.
         """
         name = self.backbone.input_name
         if isinstance(inputs, dict):
@@ -295,9 +296,9 @@ class DecoupledModel(keras.Model):
         return inputs
 
     def _unpacked(self, data: Any) -> tuple[tf.Tensor, Any, Any]:
-        """Images, labels and sample weights of what Keras gives a step.
+        """Images, labels and sample weights from the data that Keras gives a step.
 
-        Labels that must be classes are seen to be in range before anything uses them.
+        Labels that must be classes are checked for their range before anything uses them.
         """
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         labels, weights = self._of_output(labels), self._of_output(weights)
@@ -408,7 +409,7 @@ class DecoupledModel(keras.Model):
             buffers: at the cuts.
             batch: for the first block.
             feed: whether there is a batch for the first block.
-            go: true, and known no sooner than the batch.
+            go: true, once the batch is there.
         """
         with tf.control_dependencies([tf.identity(go)]):
             work = [(batch, feed), *(buffer.read() for buffer in buffers)]
@@ -432,8 +433,8 @@ class DecoupledModel(keras.Model):
     def prepare(self, batch: Batch) -> Pipeline:
         """A pipeline's buffers and its step's function for a form of batches: shapes and types.
 
-        They are made when the form is first met, after a drain, and stay: what Keras has traced
-        refers to them. Forms that alternate without a drain are each delayed on their own.
+        They are made when the form is first met, after `drain`, and stay, since traced functions
+        refer to them. Forms that alternate without a `drain` are each delayed on their own.
 
         Args:
             batch: tensors or specifications of what `fit` will give.
@@ -496,7 +497,7 @@ class DecoupledModel(keras.Model):
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
-        """As `keras.Model.evaluate`; what is in the buffers stays there."""
+        """As `keras.Model.evaluate`; the buffers keep their contents."""
         before, self._evaluating = self._evaluating, True
         try:
             return super().evaluate(*args, **kwargs)
@@ -516,7 +517,7 @@ class DecoupledModel(keras.Model):
         self._filling = self._is_pipelined
 
     def make_train_function(self, force: bool = False) -> None:
-        """As `keras.Model.make_train_function`; logs leave out what no batch has reached yet."""
+        """As `keras.Model.make_train_function`; logs leave out blocks without a batch yet."""
         if len(self.blocks) > 1 and not self.optimizer.built:
             # Not in the step: what is traced a second time may make no variables.
             self.optimizer.build(self.trainable_variables)
@@ -539,7 +540,7 @@ class DecoupledModel(keras.Model):
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args, return_dict: bool = False, **kwargs):
-        """As `keras.Model.train_on_batch`; NaN for what no batch has reached yet."""
+        """As `keras.Model.train_on_batch`; NaN for blocks that have had no batch yet."""
         with self._settings():
             logs = super().train_on_batch(*args, return_dict=True, **kwargs)
         if self._is_pipelined:
@@ -548,7 +549,7 @@ class DecoupledModel(keras.Model):
 
     @functools.wraps(keras.Model.save)
     def save(self, filepath, *args, **kwargs):
-        """As `keras.Model.save`, to a file `.keras`; the buffers drain first."""
+        """As `keras.Model.save`, to a file `.keras`; the buffers are emptied first."""
         if str(filepath).endswith((".h5", ".hdf5")):
             raise UserError(
                 f"HDF5 cannot hold a decoupled model: save to a file .keras, or the weights alone "
@@ -559,7 +560,7 @@ class DecoupledModel(keras.Model):
 
     @functools.wraps(keras.Model.save_weights)
     def save_weights(self, *args, **kwargs):
-        """As `keras.Model.save_weights`; the buffers drain first."""
+        """As `keras.Model.save_weights`; the buffers are emptied first."""
         self.drain()
         return super().save_weights(*args, **kwargs)
 
@@ -570,7 +571,7 @@ class DecoupledModel(keras.Model):
         return self.backbone.export(filepath, *args, **kwargs)
 
     def _settings(self) -> AbstractContextManager[None]:
-        """The process's while blocks learn; with one block, those that plain Keras finds."""
+        """Settings of the process while blocks learn; with one block, those of plain Keras."""
         return process_settings(graph_optimizer=DECOUPLED if len(self.blocks) > 1 else {})
 
     def get_config(self) -> dict:

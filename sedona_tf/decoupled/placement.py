@@ -24,8 +24,8 @@ MOST = 64
 def make_cpu_devices(count: int) -> None:
     """Makes so many logical devices, `CPU:0` and so on, of this process' CPU.
 
-    At a program's start, before TensorFlow makes its first tensor. `choose_kernels` shares out the
-    cores among them.
+    Call it at a program's start, before TensorFlow makes its first tensor. `choose_kernels` divides
+    the cores among the devices.
 
     Args:
         count: of devices; at most `MOST` are made.
@@ -130,5 +130,5 @@ def move(variables: Sequence[keras.Variable], device: str) -> None:
                 trainable=value.trainable,
                 name=value.name.split(":")[0],
             )
-        # By which optimizers know it: one that has trained it already goes on doing so.
+        # Optimizers know a variable by this: one that has trained it already goes on doing so.
         variable.value._unique_id = value._unique_id

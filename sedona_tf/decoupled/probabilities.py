@@ -1,7 +1,7 @@
 """Losses and metrics that expect probabilities, for heads that give logits.
 
-`Backbone.from_keras` leaves a model's final softmax out, and our own backbones have none. What the
-owner of a model compiles it with goes on to mean the same.
+`Backbone.from_keras` leaves out a model's final softmax, and this package's backbones have none.
+The losses and metrics that the model's owner compiles with keep their meaning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BY_ORDER = (
     _metrics.TopKCategoricalAccuracy,
     _metrics.SparseTopKCategoricalAccuracy,
 )
-"""Metrics of the order of a sample's scores, which is that of its probabilities."""
+"""Metrics that depend on the order of a sample's scores only; probabilities have the same."""
 
 
 @keras.saving.register_keras_serializable(package="sedona_tf")
@@ -44,7 +44,7 @@ class ProbabilityLoss(keras.losses.Loss):
 
     Args:
         loss: takes probabilities.
-        link: `"softmax"` or `"sigmoid"`, what makes them of logits.
+        link: `"softmax"` or `"sigmoid"`, the function from logits to probabilities.
     """
 
     def __init__(self, loss: Any, link: str, name: str | None = None) -> None:
@@ -113,11 +113,11 @@ def _is_of_keras(thing: Any) -> bool:
 
 
 def adapted_loss(loss: Any, removed: str | None) -> Any:
-    """A loss of logits that means what the given one means of probabilities.
+    """A loss of logits with the meaning that the given one has for probabilities.
 
-    Cross entropies of Keras take logits then (`from_logits=True`), which is also more accurate.
-    Where a softmax was left out, Keras' other losses get it in front. Everything else, among it
-    losses of one's own, is called with logits.
+    Cross entropies of Keras take logits (`from_logits=True`), which is also more accurate. If a
+    softmax was left out, Keras' other losses get the softmax of the logits. All other losses, a
+    user's own included, are called with logits.
 
     Args:
         loss: as given to `compile`: a name, a function, a Keras loss.
@@ -135,15 +135,15 @@ def adapted_loss(loss: Any, removed: str | None) -> Any:
 
 
 def link_of(loss: Any, num_classes: int) -> str:
-    """What makes probabilities of logits: a sigmoid where each score stands for itself."""
+    """The function from logits to probabilities: a sigmoid if scores are independent."""
     return "sigmoid" if num_classes == 1 or isinstance(loss, _BINARY) else "softmax"
 
 
 def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
-    """Metrics of logits that mean what the given ones mean of probabilities.
+    """Metrics of logits with the meaning that the given ones have for probabilities.
 
     Keras' own metrics get probabilities, except those that only look at the order of the scores
-    and those that are told to expect logits. Metrics of one's own are called with logits.
+    and those that are told to expect logits. A user's own metrics are called with logits.
 
     Args:
         metrics: as given to `compile`: None, one, or a list.

@@ -54,12 +54,12 @@ def parse_addresses(cluster: str) -> list[str]:
 
 
 def require_distinct(addresses: Sequence[str]) -> None:
-    """Makes sure that no two addresses lead to the same worker, as far as their names tell.
+    """Refuses two addresses of the same worker, as far as their names tell.
 
-    TensorFlow dies of a worker that is two tasks at once.
+    TensorFlow crashes if one worker is two tasks.
 
     Args:
-        addresses: `host:port` each. A name that nobody knows is left to `probe`.
+        addresses: `host:port` each. An unknown name is left to `probe`.
 
     Raises:
         UserError: if two have the same port and an IP address in common.
@@ -77,7 +77,7 @@ def require_distinct(addresses: Sequence[str]) -> None:
 
 
 def _resolve(address: str) -> set[tuple[str, int]]:
-    """The IP addresses of a `host:port`, each with the port; none if nobody knows the name."""
+    """The IP addresses of a `host:port`, each with the port; none if the name is unknown."""
     host, _, port = address.rpartition(":")
     try:
         with host_names():

@@ -125,7 +125,7 @@ def _statistics_of(x, mean, variance):
 
 
 def _masked_normalize(x, mask, gamma, beta, epsilon: float):
-    """As `batch_normalize`, with the statistics of where `mask`, `(batch, ...)`, is true."""
+    """As `batch_normalize`, with statistics of positions where `mask` `(batch, ...)` is true."""
     if mask.shape.rank != x.shape.rank - 1:
         raise ValueError(
             f"mask must have one dimension less than the inputs. "
@@ -142,9 +142,9 @@ def _masked_normalize(x, mask, gamma, beta, epsilon: float):
 class BatchNormalization(keras.layers.Layer):
     """Batch normalisation over the last axis, twice differentiable without error.
 
-    The numbers are those of `keras.layers.BatchNormalization`, but for the defaults, which are the
-    reference networks': momentum 0.9 and epsilon 1e-5. As there, a frozen layer
-    (`trainable = False`) uses its moving statistics in training too, and leaves them as they are.
+    The numbers are those of `keras.layers.BatchNormalization`. The defaults are the reference
+    networks': momentum 0.9 and epsilon 1e-5. As in Keras, a frozen layer (`trainable = False`) uses
+    its moving statistics in training too, and does not change them.
     The moving statistics are differentiable functions of the input, so a validation loss that uses
     them can be differentiated through them.
 

@@ -1,4 +1,4 @@
-"""Mean and variance whose second derivative is right, in the place of `tf.nn.moments`."""
+"""Mean and variance with a right second derivative, in place of `tf.nn.moments`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _stopping = tf.nn.moments
 
 @contextlib.contextmanager
 def exact_moments() -> Iterator[None]:
-    """Replaces `tf.nn.moments` by an exact twin while a computation is traced.
+    """Replaces `tf.nn.moments` by an exact function while a computation is traced.
 
     TensorFlow's function stops the gradient of the mean inside the variance. The first derivative
-    needs no more, since that gradient is zero. The second derivative is a few per cent off, and
-    with it the hypergradient of a search. Keras' BatchNormalization, LayerNormalization and
+    is right all the same, since that gradient is zero. The second derivative is a few per cent off,
+    and so is the hypergradient of a search. Keras' BatchNormalization, LayerNormalization and
     GroupNormalization call the function by this name. So they stay in the network as they are.
 
     Values stay equal bit for bit. Nested and concurrent uses are counted, and the last one to end
@@ -52,7 +52,7 @@ def exact_moments() -> Iterator[None]:
 
 
 def _moments(x, axes, shift=None, keepdims: bool = False, name: str | None = None):
-    """As `tf.nn.moments`, without the stop; `shift` is ignored there too."""
+    """As `tf.nn.moments`, without the stopped gradient; `shift` is ignored there too."""
     with tf.name_scope(name or "moments"):
         x = tf.convert_to_tensor(x)
         wide = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x

@@ -11,12 +11,11 @@ __all__ = ["WithoutActivation"]
 class WithoutActivation(keras.layers.Wrapper):
     """Calls a layer without its activation; the layer itself stays as it is.
 
-    So a classifier gives probabilities where its owner calls it and logits here. It holds one set
-    of weights. What is done to the layer later (freezing, LoRA) counts here too.
+    So a classifier gives probabilities when its owner calls it, and logits here. Both share one
+    set of weights. Later changes to the layer (freezing, LoRA) hold here too.
 
-    Args:
-        layer: with an attribute `activation`, such as `keras.layers.Dense`.
-        **kwargs: of `keras.layers.Wrapper`.
+    The arguments are those of `keras.layers.Wrapper`. The layer must have an attribute
+    `activation`, as `keras.layers.Dense` has.
 
     Example:
         >>> dense = keras.layers.Dense(3, activation="softmax")

@@ -25,10 +25,10 @@ def require_plan(method: str, plan: Any) -> None:
 
     Args:
         method: one of `METHODS`.
-        plan: what was given as a plan, or None.
+        plan: the plan that was given, or None.
 
     Raises:
-        UserError: then, or for an unknown method.
+        UserError: if the plan is missing, is not used, or the method is unknown.
     """
     if method not in METHODS:
         raise UserError(unknown_name("method", method, METHODS))

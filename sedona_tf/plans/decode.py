@@ -54,7 +54,7 @@ def decode(plan: Plan, num_blocks: int) -> Decoupling:
 
 
 def find_ties(plan: Plan, cut_after: Sequence[int], candidates: Sequence[int]) -> tuple[Tie, ...]:
-    """What a decoupling chose by less than `TIE_TOLERANCE`, or against the scores.
+    """Choices of a decoupling within `TIE_TOLERANCE` of another, or against the scores.
 
     Args:
         plan: the searched scores.

@@ -51,10 +51,10 @@ def count(
 ) -> Counts:
     """Traces a function and its gradient, and counts; nothing is computed.
 
-    FLOPs are those of convolutions and matrix products, also in calls and loops; a multiplication
-    and an addition are two. Of kept tensors, those that share memory count once, and what stems
-    from weights alone (a cast to half precision) does not count. A loop of unknown length counts
-    once, an operation of unknown shape not at all; either gives a warning.
+    FLOPs are those of convolutions and matrix products, also in calls and loops. A multiplication
+    and an addition are two FLOPs. Kept tensors that share memory count once. A tensor made from
+    weights alone (a cast to half precision) does not count. A loop of unknown length counts once,
+    an operation of unknown shape not at all. Either gives a warning.
 
     Args:
         forward: to be differentiated; its result may have any shape.
@@ -103,7 +103,7 @@ def reached(graph: Any) -> list[tf.Operation]:
 
 
 class _Memory:
-    """Which memory a forward tensor is, and how much.
+    """The memory of forward tensors: its identity and its size.
 
     Args:
         arguments: names of the operations of the function's arguments.
@@ -113,12 +113,12 @@ class _Memory:
     def __init__(self, arguments: list[str], made: list[tf.Operation]) -> None:
         self._arguments = set(arguments)
         self._of_step: dict[tuple, bool] = {}
-        for operation in made:  # in this order nothing recurs deeply
+        for operation in made:  # in this order the recursion stays shallow
             for tensor in operation.outputs:
                 self._is_of_step(tensor, ())
 
     def of(self, tensor: tf.Tensor, calls: Calls = ()) -> dict[tuple, int]:
-        """Bytes by what identifies the memory; empty for what is not kept for the backward pass."""
+        """Bytes by identity of the memory; empty if the backward pass does not keep the tensor."""
         tensor, calls = _origin(tensor, calls)
         operation = tensor.op
         if tensor.dtype == tf.variant and operation.type in LOOPS:
@@ -137,7 +137,7 @@ class _Memory:
             return self.of(operation.inputs[0], calls)
         inner = bool(calls) and calls[-1].type in LOOPS and operation.type == "Placeholder"
         counter = not tensor.dtype.is_floating and tensor.shape.rank == 0
-        # Of unknown shape is only what kernels keep for themselves, a little a channel.
+        # Only small tensors that kernels keep for themselves have an unknown shape.
         if (
             (operation.type in NOT_MADE_HERE and not inner)
             or counter
@@ -163,7 +163,7 @@ class _Memory:
         if operation.type in ONLY_SHAPES:
             return False
         if operation.type == "Placeholder":
-            # In a loop what changes; counters are whole numbers.
+            # In a loop, a value that changes; counters are integers.
             return not tensor.dtype.is_integer if calls else operation.name in self._arguments
         if operation.type == "ReadVariableOp":
             return not tensor.dtype.is_floating  # a seed
@@ -198,14 +198,14 @@ def _origin(tensor: tf.Tensor, calls: Calls) -> tuple[tf.Tensor, Calls]:
 
 
 def _passes(loop: tf.Operation, index: int) -> bool:
-    """Whether a loop hands a value on as it was."""
+    """Whether a loop passes a value on unchanged."""
     body = function_graph(loop, "body")
     inside, _ = _origin(body.outputs[index], (loop,))
     return inside.name == body.inputs[index].name
 
 
 def _trips(loop: tf.Operation) -> int:
-    """How often a loop runs at most, which is how often Keras' and TensorFlow's loops run."""
+    """The most passes of a loop; the loops of Keras and TensorFlow make exactly so many."""
     limit = loop.inputs[1]  # after the counter; -1 if there is none
     waiting, seen = [limit.op], set()
     while waiting:
@@ -230,7 +230,7 @@ def _unknown(message: str, value: int) -> int:
 
 
 def _flops(graph: Any) -> int:
-    """Of a function's graph; see `count`."""
+    """Counts of a function's graph; see `count`."""
     found = 0
     for operation in reached(graph):
         kind = operation.type
@@ -250,7 +250,7 @@ def _flops(graph: Any) -> int:
 
 
 def _convolution(operation: tf.Operation) -> int:
-    """Each output sums over the kernel and the channels of its group."""
+    """A convolution: each output sums over the kernel and the channels of its group."""
     return math.prod(operation.outputs[0].shape) * math.prod(operation.inputs[1].shape[:-1])
 
 

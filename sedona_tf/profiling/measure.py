@@ -42,9 +42,9 @@ def measure_costs(
     """Measures the parts one by one: warm-up, then medians of several timings.
 
     Parts that compute the same on equal shapes, operation by operation, are measured once. The
-    backward pass is that of the part alone, the gradient of its input included; the first unit's
-    input are images, whose gradient nobody needs. What a call takes apart from its work is
-    measured and taken off. The backbone is afterwards as it was.
+    backward pass is that of the part alone and includes the gradient of its input. The first unit
+    has none, since its input is images. The time of an empty call is measured and taken off. The
+    backbone is not changed.
 
     Args:
         backbone: to be measured, in the precision it was built in, which must be Keras' own now.
@@ -52,7 +52,7 @@ def measure_costs(
         batch_size: images.
         device: TensorFlow's name of the device.
         words: of the device, for the table; its name and the hardware's if empty.
-        cache: of what was measured before, on the same hardware.
+        cache: timings of earlier profiles on the same hardware.
 
     Returns:
         The table, for this batch.
@@ -208,7 +208,7 @@ def _idle_seconds() -> float:
 
 
 def _key(part: keras.Model, loss: Callable | None, by_input: bool, batch_size: int) -> str:
-    """What parts of equal cost have in common: what they compute, on what, what is trained."""
+    """The key of parts with equal cost: their computation, its inputs and the trained weights."""
     specs = [
         tf.TensorSpec((batch_size, *part.input_shape[1:]), part.compute_dtype),
         tf.TensorSpec((batch_size,), tf.int32),

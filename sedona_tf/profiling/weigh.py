@@ -91,11 +91,10 @@ class Devices:
 
 
 def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) -> list[FrontPoint]:
-    """For every K, the choices of `cost_aware.front` that none of them beats in score and speed.
+    """For every K, the choices of `cost_aware.front` that no other beats in score and speed.
 
-    The slowest block alone decides the speed only where each block has a device and none helps
-    another; so of the choices those are left out that are predicted to be no faster than one of a
-    better score.
+    The slowest block alone decides the speed only if each block has a device and none helps
+    another. So a choice is left out if it is predicted to be no faster than one of a better score.
 
     Returns:
         For every K from the best score to the fastest; scores fall and speeds rise strictly.
@@ -119,8 +118,7 @@ def alternatives(
 ) -> list[Alternative]:
     """Backpropagation, with recomputation, data parallel, and decoupled for every K.
 
-    A K is there twice, with the plan's own cuts and as the fastest of its `fronts`, if the latter
-    is faster.
+    Each K has the plan's own cuts and, if that is faster, the fastest decoupling of its front.
 
     Args:
         plan: what to decode.
@@ -213,7 +211,7 @@ def front_table(points: Sequence[FrontPoint], nets: Sequence[str]) -> str:
     """The fronts as a table, auxiliary nets by number.
 
     Args:
-        points: what `fronts` gave.
+        points: from `fronts`.
         nets: the plan's candidates in words.
     """
     rows = [

@@ -21,8 +21,8 @@ def evaluation_table(
     Args:
         evaluation: the errors; shown in per cent.
         split: what the images are, for example `"test"`.
-        trained: steps that the model has been trained for, and those of the whole training; said
-            if it has not ended.
+        trained: steps that the model has been trained for, and those of the whole training. They
+            are shown if the training has not ended.
 
     Returns:
         Lines without a newline at the end. No ensembles are shown for one block, and dashes

@@ -80,7 +80,7 @@ class Metrics:
 
     @property
     def task(self) -> tuple[Hashable, ...]:
-        """What two trainings must share for their errors to be compared."""
+        """The settings that two trainings must share for their errors to be comparable."""
         data = (self.data, self.limit, self.training_images, self.input_shape, self.num_images)
         return *data, self.epochs, self.decoupling.backbone, self.units
 

@@ -90,7 +90,7 @@ def training_part(training: Training, identifier: str) -> dict[str, Any]:
 
 
 def comparison_part(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Trainings beside one another, a group for each data, length and network.
+    """Groups trainings for comparison: one group for each data set, length and network.
 
     Args:
         parts: what `training_part` made.

@@ -99,7 +99,7 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
         return plan.decode(self.num_blocks)
 
     def point(self, hp: keras_tuner.HyperParameters) -> Hashable:
-        """What two sets of hyperparameters have in common if they stand for one decoupling."""
+        """A key that is equal for two sets of hyperparameters of one decoupling."""
         decoupling = self.decoupling(hp)
         nets = (tuple(sorted(options.items())) for options in decoupling.auxiliary)
         return decoupling.cut_after, *nets

@@ -42,7 +42,7 @@ class DecouplingTuner(keras_tuner.Tuner):
     schedule of the full length.
 
     A decoupling that was trained in full is not trained again: it would give the same weights. A
-    later trial of it takes over what was found, and the tuning ends once all have been tried.
+    later trial of it takes over the result, and the tuning ends once all have been tried.
 
     keras-tuner writes its state in place, in a file for each trial and one more, without checksums,
     and makes a deleted folder anew. Here all of it is in one file with a checksum, written all or
@@ -100,7 +100,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         ]
 
     def _finished(self) -> dict[str, Trial]:
-        """By number: a resumed tuning may write more digits of it, "2" and then "03"."""
+        """Finished trials by number: a resumed tuning may write more digits, "2" and then "03"."""
         names = sorted(self.oracle.trials, key=int)
         trials = ((name, self.oracle.trials[name]) for name in names)
         return {name: trial for name, trial in trials if trial.status == TrialStatus.COMPLETED}
