@@ -1,8 +1,10 @@
-"""Lets a search and a pipelined training run for hours and watches what they hold.
+"""Lets a search, a pipelined training and `fit` run for hours and watches what they hold.
 
-Usage: python benchmarks/soak.py [--minutes 120] [--warm_up 15] [--only search,train] [--keep DIR]
+Usage: python benchmarks/soak.py [--minutes 120] [--warm_up 15] [--only search,train,fit]
+    [--keep DIR]
 
-Both run side by side, as the commands would, on scikit-learn's digits, until SIGTERM ends them.
+All run side by side until SIGTERM ends them: search and training as the commands would, on
+scikit-learn's digits; `fit` in Python, on data of unknown length whose pictures fail now and then.
 Each notes twice a minute its resident memory, open files, threads, the functions that TensorFlow
 has traced, and the newest checkpoint. Targets, from the end of the warm-up on: resident
 memory grows by less than 2 per cent (medians of the first and the last tenth of the notes), no
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import runpy
@@ -49,6 +52,46 @@ RUNS = {
         "--recipe.train.schedule=pipelined",
     ],
 }
+FIT = "fit"
+
+
+def fit_endlessly() -> None:
+    """Fits a pipelined model on data of unknown length; every other time a picture fails."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from sedona_tf import Backbone, decouple, plans
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    rng = np.random.default_rng(0)
+    images, labels = rng.standard_normal((60, 8, 8, 1)).astype("float32"), rng.integers(0, 5, 60)
+    bad = images.copy()
+    bad[41] = np.nan
+
+    def read(image, label):
+        return tf.debugging.check_numerics(image, "picture"), label
+
+    def dataset(pictures) -> tf.data.Dataset:
+        pairs = tf.data.Dataset.from_tensor_slices((pictures, labels)).map(read)
+        return pairs.filter(lambda *_: True).batch(8)
+
+    conv, layers = keras.layers.Conv2D, [keras.Input((8, 8, 1))]
+    layers += [conv(4, 3, padding="same", activation="relu") for _ in range(4)]
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)]
+    backbone = Backbone.from_keras(keras.Sequential(layers))
+    model = decouple(backbone, plans.baseline("dgl", backbone, 3))
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9))
+    good, failing = dataset(images), dataset(bad)
+    for count in itertools.count():
+        before = int(model.optimizer.iterations)
+        try:
+            model.fit(failing if count % 2 else good, verbose=0)
+        except tf.errors.InvalidArgumentError:
+            assert count % 2
+        steps = [int(each.iterations) - before for each in model.optimizer.of_blocks]
+        if steps != 3 * [5 if count % 2 else 8] or any(b.full.numpy() for b in model.buffers):
+            raise RuntimeError(f"fit {count}: updates of the blocks {steps}")
 
 
 def note(workdir: Path) -> dict:
@@ -94,6 +137,8 @@ def live(name: str, folder: Path, minutes: float) -> None:
         return plain(self, *arguments, callbacks=[*callbacks, Notes()], **options)
 
     keras.Model.fit = fit
+    if name == FIT:
+        return fit_endlessly()
     sys.argv = [f"sedona_tf.{name}", *RUNS[name], f"--workdir={folder / name}"]
     runpy.run_module(f"sedona_tf.{name}", run_name="__main__", alter_sys=True)
 
@@ -134,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--warm_up", type=float, default=15, help="minutes")
-    parser.add_argument("--only", default=",".join(RUNS))
+    parser.add_argument("--only", default=",".join([*RUNS, FIT]))
     parser.add_argument("--keep", type=Path, help="folder for the runs; a temporary one if none")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -365,6 +365,14 @@ def test_what_cannot_be_is_refused_in_a_sentence():
     model = made(2)
     with pytest.raises(UserError, match="lockstep"):
         model.compile("sgd", jit_compile=True)
+    strategy = tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+    )
+    with strategy.scope():
+        replicated = cut(source(), 2, devices=["CPU:0"])
+        replicated.compile("sgd", LOGITS_LOSS)
+    with pytest.raises(UserError, match="lockstep"):
+        replicated.fit(batches(6), verbose=0)
     with pytest.raises(UserError, match="as y"):
         model.fit(IMAGES, verbose=0)
     with pytest.raises(UserError, match="HDF5"):
