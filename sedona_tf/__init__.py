@@ -30,6 +30,7 @@ _SAVED = {
     "PointwisePool": "layers.pointwise_pool",
     "ProbabilityLoss": "decoupled.probabilities",
     "ProbabilityMetric": "decoupled.probabilities",
+    "SearchModel": "bilevel.search_model",
     "SpatialDeviation": "auxiliary.predsim",
     "WithoutActivation": "layers.without_activation",
 }

@@ -7,7 +7,6 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -291,26 +290,30 @@ class DecoupledModel(keras.Model):
             if len(inputs) != 1:
                 raise UserError(f"the model has one input. Received: {len(inputs)}")
             inputs = inputs[0]
+        shape = self.blocks[0].units[0].input_shape
+        if isinstance(inputs, tf.TensorSpec):
+            return tf.TensorSpec(shape, inputs.dtype)
         if isinstance(inputs, tf.Tensor) and not inputs.shape[1:].is_fully_defined():
-            inputs = tf.ensure_shape(inputs, self.blocks[0].units[0].input_shape)
+            return tf.ensure_shape(inputs, shape)
         return inputs
 
-    def _unpacked(self, data: Any) -> tuple[tf.Tensor, Any, Any]:
-        """Images, labels and sample weights from the data that Keras gives a step.
-
-        Labels that must be classes are checked for their range before anything uses them.
-        """
+    def _parts(self, data: Any) -> tuple[Any, Any, Any]:
+        """Images, labels and sample weights from a step's data, or their specifications."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-        labels, weights = self._of_output(labels), self._of_output(weights)
+        return self._of_input(images), self._of_output(labels), self._of_output(weights)
+
+    def _unpacked(self, data: Any) -> tuple[tf.Tensor, Any, Any]:
+        """As `_parts`. Labels that must be classes are checked for their range before use."""
+        images, labels, weights = self._parts(data)
         if labels is None:
             raise UserError("a decoupled model trains on labels; give them to fit as y.")
         sparse = keras.losses.SparseCategoricalCrossentropy
         of_classes = isinstance(self.loss, CrossEntropy) or (
             isinstance(self.loss, sparse) and self.loss.ignore_class is None
         )
-        if of_classes and (labels.shape.rank == 1 or labels.shape[-1] == 1):
+        if of_classes and (len(labels.shape) == 1 or labels.shape[-1] == 1):
             labels = labels_in_range(labels, self.backbone.num_classes)
-        return self._of_input(images), labels, weights
+        return images, labels, weights
 
     @property
     def head_loss(self) -> keras.metrics.Metric:
@@ -378,7 +381,7 @@ class DecoupledModel(keras.Model):
                 f"sample_weight and class_weight do not reach the own loss of '{own[0]}', an "
                 "auxiliary net of a kind like PredSim's; leave them out or take another kind."
             )
-        if own and labels.shape.rank == 2 and labels.shape[-1] != 1:
+        if own and len(labels.shape) == 2 and labels.shape[-1] != 1:
             raise UserError(
                 f"the own loss of '{own[0]}', an auxiliary net of a kind like PredSim's, takes "
                 "labels that are integers, not one-hot."
@@ -453,10 +456,7 @@ class DecoupledModel(keras.Model):
             pipeline = next((each for each in self._pipelines if each.form == form), None)
             if pipeline is None:
                 self.drain()
-                # tf.function lets no thread that traces it again make variables.
-                with ThreadPoolExecutor(1) as executor:
-                    buffers = executor.submit(self._buffers, form).result()
-                pipeline = Pipeline(form, buffers)
+                pipeline = Pipeline(form, self._buffers(form))
                 self._pipelines.append(pipeline)
             if pipeline.step is None:
                 pipeline.step = tf.function(
@@ -527,10 +527,31 @@ class DecoupledModel(keras.Model):
         if self._is_pipelined and step is not made:
 
             def train(iterator):
-                logs = step(iterator)
+                logs = step(self._prepared(iterator))
                 return self._without_unreached(logs) if self._filling else logs
 
             self.train_function = train
+
+    def _prepared(self, iterator):
+        """Makes the buffers for what an iterator gives; a step that is traced again may not.
+
+        Returns:
+            An iterator of the same batches.
+        """
+        if isinstance(iterator, tf.distribute.DistributedIterator):
+            return iterator
+        if isinstance(iterator, tf.data.Iterator):
+            spec = tf.nest.map_structure(
+                lambda each: None if isinstance(each, tf.OptionalSpec) else each,
+                iterator.element_spec,
+            )
+        else:  # one batch, of `train_on_batch`
+            spec = next(iterator)
+            iterator = iter([spec])
+        images, labels, weights = self._parts(spec)
+        if labels is not None:
+            self.prepare(Batch(images, labels, () if weights is None else weights))
+        return iterator
 
     def _without_unreached(self, logs: dict) -> dict:
         """The logs of blocks that have had a batch since the metrics' reset."""
