@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
 import keras
 import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
+from tensorflow.python.framework.ops import gradient_registry
 
 from sedona_tf.arrays import read_arrays, write_arrays
 from sedona_tf.callbacks import FolderGuard, Progress
@@ -168,7 +170,8 @@ class DecouplingTuner(keras_tuner.Tuner):
             keras_tuner.errors.FatalRuntimeError: for any other; its cause tells.
         """
         try:
-            return self._train(trial)
+            with _dropped_gradients():
+                return self._train(trial)
         except (UserError, OSError) as error:
             raise FailedTrial(f"trial {trial.trial_id} failed: {error}") from error
         except Exception as error:
@@ -229,6 +232,22 @@ class DecouplingTuner(keras_tuner.Tuner):
 
     def _state(self, trial_id: str) -> Path:
         return Path(self.project_dir) / f"trial_{trial_id}" / "state.npz"
+
+
+@contextlib.contextmanager
+def _dropped_gradients() -> Iterator[None]:
+    """Drops at the end what `tf.custom_gradient` registered meanwhile.
+
+    TensorFlow registers a gradient for each such call in a graph and never removes it. Each refers
+    to its graph, and so keeps a trial's training step in memory after the trial.
+    """
+    before = set(gradient_registry.list())
+    try:
+        yield
+    finally:
+        for name in set(gradient_registry.list()) - before:
+            if name.startswith("CustomGradient-"):
+                del gradient_registry._registry[name]
 
 
 class _Stop(keras.callbacks.Callback):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from sedona_tf.decoupled.build import build_data, resolve
 from sedona_tf.decoupled.state import capture
@@ -294,3 +297,23 @@ def test_a_promoted_trial_goes_on_where_it_ended(lock, tmp_path):
     for name, value in expected.items():
         if name.startswith(("weights/", "optimizer/")):
             np.testing.assert_array_equal(end[name], value, err_msg=name)
+
+
+def test_a_trial_leaves_no_graph(monkeypatch, tmp_path):
+    """Trained in earnest: batch normalisation's own gradients are what TensorFlow would keep."""
+    run_trial, graphs = DecouplingTuner.run_trial, []
+
+    def count():
+        keras.utils.clear_session()
+        gc.collect()
+        graphs.append(sum(issubclass(type(each), tf.Graph) for each in gc.get_objects()))
+
+    def run_and_count(self, trial):
+        count()
+        found = run_trial(self, trial)
+        count()
+        return found
+
+    monkeypatch.setattr(DecouplingTuner, "run_trial", run_and_count)
+    tune(tmp_path, num_blocks=2, max_trials=1)
+    assert graphs[0] == graphs[1]
