@@ -196,7 +196,7 @@ class DecoupledModel(keras.Model):
         loss = adapted_loss(loss, removed)
         link = removed or link_of(loss, classes)
         metrics, weighted_metrics = (
-            adapted_metrics(each, link, classes) for each in (metrics, weighted_metrics)
+            adapted_metrics(each, link, classes, removed) for each in (metrics, weighted_metrics)
         )
         one = len(self.blocks) == 1
         super().compile(
@@ -459,11 +459,11 @@ class DecoupledModel(keras.Model):
                 pipeline = Pipeline(form, self._buffers(form))
                 self._pipelines.append(pipeline)
             if pipeline.step is None:
-                pipeline.step = tf.function(
-                    functools.partial(self._pipelined_step, pipeline.buffers),
-                    input_signature=[form, *[tf.TensorSpec((), tf.bool)] * 2],
-                    autograph=False,
-                )
+                step: Any = functools.partial(self._pipelined_step, pipeline.buffers)
+                signature = [form, *[tf.TensorSpec((), tf.bool)] * 2]
+                if not self.run_eagerly:
+                    step = tf.function(step, input_signature=signature, autograph=False)
+                pipeline.step = step
         return pipeline
 
     def _buffers(self, form: Batch) -> list[Buffer]:
@@ -486,6 +486,7 @@ class DecoupledModel(keras.Model):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`. A model that fails is left as after the last good batch."""
+        self.drain()  # of batches of `train_on_batch`
         try:
             with self._settings():
                 return super().fit(*args, **kwargs)

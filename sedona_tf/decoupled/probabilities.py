@@ -29,6 +29,28 @@ _CLASS_OF = {
     _losses.categorical_focal_crossentropy: _losses.CategoricalFocalCrossentropy,
     _losses.sparse_categorical_crossentropy: _losses.SparseCategoricalCrossentropy,
 }
+_OF_PROBABILITIES = (
+    _metrics.AUC,
+    _metrics.BinaryAccuracy,
+    _metrics.BinaryCrossentropy,
+    _metrics.CategoricalCrossentropy,
+    _metrics.F1Score,
+    _metrics.FBetaScore,
+    _metrics.FalseNegatives,
+    _metrics.FalsePositives,
+    _metrics.KLDivergence,
+    _metrics.Precision,
+    _metrics.PrecisionAtRecall,
+    _metrics.Recall,
+    _metrics.RecallAtPrecision,
+    _metrics.SensitivityAtSpecificity,
+    _metrics.SparseCategoricalCrossentropy,
+    _metrics.SpecificityAtSensitivity,
+    _metrics.TrueNegatives,
+    _metrics.TruePositives,
+)
+"""Metrics that mean nothing on logits."""
+
 _BY_ORDER = (
     _metrics.CategoricalAccuracy,
     _metrics.SparseCategoricalAccuracy,
@@ -126,7 +148,8 @@ def adapted_loss(loss: Any, removed: str | None) -> Any:
     loss = keras.losses.get(loss)
     if callable(loss) and loss in _CLASS_OF:
         loss = _CLASS_OF[loss]()
-    if isinstance(loss, _CATEGORICAL) or (isinstance(loss, _BINARY) and removed is None):
+    # A subclass has code of its own, and is called with logits.
+    if type(loss) in _CATEGORICAL or (type(loss) in _BINARY and removed is None):
         config = loss.get_config()
         return loss if config["from_logits"] else type(loss)(**{**config, "from_logits": True})
     if removed and _is_of_keras(loss) and not getattr(loss, "from_logits", False):
@@ -139,16 +162,18 @@ def link_of(loss: Any, num_classes: int) -> str:
     return "sigmoid" if num_classes == 1 or isinstance(loss, _BINARY) else "softmax"
 
 
-def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
-    """Metrics of logits with the meaning that the given ones have for probabilities.
+def adapted_metrics(metrics: Any, link: str, num_classes: int, removed: str | None) -> Any:
+    """Metrics of logits that mean what the given ones mean of probabilities.
 
-    Keras' own metrics get probabilities, except those that only look at the order of the scores
-    and those that are told to expect logits. A user's own metrics are called with logits.
+    Where a softmax was left out, Keras' own metrics get probabilities, except those that only look
+    at the order of the scores. For a model that ended in logits, those get them that mean nothing
+    else. Metrics that are told to expect logits, and those of one's own, are called with logits.
 
     Args:
         metrics: as given to `compile`: None, one, or a list.
         link: see `link_of`.
         num_classes: number of logits.
+        removed: see `adapted_loss`.
 
     Raises:
         UserError: for `"crossentropy"`, which Keras would look up by the labels' shape.
@@ -156,7 +181,7 @@ def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
     if metrics is None:
         return None
     if isinstance(metrics, list | tuple):
-        return [adapted_metrics(each, link, num_classes) for each in metrics]
+        return [adapted_metrics(each, link, num_classes, removed) for each in metrics]
     if metrics in ("accuracy", "acc"):
         if num_classes > 1:
             return metrics
@@ -167,13 +192,16 @@ def adapted_metrics(metrics: Any, link: str, num_classes: int) -> Any:
             "such as keras.metrics.SparseCategoricalCrossentropy(from_logits=True)."
         )
     name = metrics if isinstance(metrics, str) else None
-    metric: Any = _metrics.get(metrics) if name else metrics
+    metric: Any = _metrics.get(metrics) if name or isinstance(metrics, type) else metrics
     if isinstance(metric, ProbabilityMetric) or not _is_of_keras(metric):
         return metrics
+    wanted = removed is not None or metric in _CLASS_OF or isinstance(metric, _OF_PROBABILITIES)
+    if isinstance(metric, _metrics.BinaryAccuracy) and not removed and metric.threshold <= 0:
+        wanted = False
     if not isinstance(metric, keras.metrics.Metric):
         function: Callable = metric
         metric = _metrics.MeanMetricWrapper(function, name=name or function.__name__)
-    if isinstance(metric, _BY_ORDER) or _takes_logits(metric):
+    if not wanted or isinstance(metric, _BY_ORDER) or _takes_logits(metric):
         return metrics
     return ProbabilityMetric(metric, link, name)
 

@@ -221,6 +221,67 @@ def test_losses_and_metrics_of_logits_stay_as_they_are():
         model.compile("sgd", LOGITS_LOSS, metrics=["crossentropy"])
 
 
+def test_losses_of_ones_own_get_logits_and_metrics_by_their_class_are_made():
+    class Own(keras.losses.CategoricalCrossentropy):
+        def __init__(self, scale):
+            super().__init__(from_logits=True)
+            self.scale = scale
+
+        def call(self, y_true, y_pred):
+            return self.scale * super().call(y_true, y_pred)
+
+    plain = cut(source("softmax"), 2)
+    plain.compile("sgd", keras.losses.CategoricalCrossentropy(), metrics=[keras.metrics.AUC])
+    loss = plain.evaluate(IMAGES, ONE_HOT, verbose=0, return_dict=True)
+    plain.compile("sgd", Own(3.0), metrics=[keras.metrics.AUC()])
+    scaled = plain.evaluate(IMAGES, ONE_HOT, verbose=0, return_dict=True)
+    assert scaled["loss"] == pytest.approx(3 * loss["loss"], rel=1e-5)
+    assert 0.3 < next(value for name, value in loss.items() if "auc" in name) < 0.7
+
+
+def test_on_a_model_of_logits_metrics_of_values_get_the_values():
+    own = source()
+    model, logits = cut(own, 2), own.predict(IMAGES, verbose=0)
+    metrics = ["mse", keras.metrics.BinaryAccuracy(threshold=0.0), keras.metrics.AUC(name="auc")]
+    model.compile("sgd", "mse", metrics=metrics)
+    logs = model.evaluate(IMAGES, ONE_HOT, verbose=0, return_dict=True)
+    assert logs["mse"] == pytest.approx(logs["loss"], rel=1e-5)
+    expected = np.mean((logits > 0) == (ONE_HOT > 0))
+    assert logs["binary_accuracy"] == pytest.approx(expected, rel=1e-5)
+    area = keras.metrics.AUC()
+    area.update_state(ONE_HOT, keras.activations.softmax(keras.ops.convert_to_tensor(logits)))
+    assert logs["auc"] == pytest.approx(float(area.result()), rel=1e-5)
+
+
+def test_run_eagerly_runs_every_block_eagerly_with_the_bits_of_lockstep():
+    ends = []
+    for schedule in ("lockstep", "pipelined"):
+        calls = []
+
+        def loss(y_true, y_pred, calls=calls):
+            calls.append(tf.executing_eagerly())
+            return LOGITS_LOSS(y_true, y_pred)
+
+        model = made(2, schedule)
+        model.compile(SGD(0.05, momentum=0.9), loss, run_eagerly=True)
+        history = model.fit(batches(10), verbose=0).history
+        assert sum(calls) == 6  # of three batches and two blocks
+        ends.append((history, state(model)))
+    assert ends[0][0] == ends[1][0]
+    assert_equal(ends[0][1], ends[1][1])
+
+
+def test_fit_begins_with_empty_buffers():
+    ends = []
+    for schedule in ("lockstep", "pipelined"):
+        model = made(2, schedule)
+        model.train_on_batch(IMAGES[:8], LABELS[:8])
+        model.train_on_batch(IMAGES[8:16], LABELS[8:16], sample_weight=np.ones(8))
+        ends.append((model.fit(batches(), verbose=0).history, state(model)))
+    assert ends[0][0] == ends[1][0]
+    assert_equal(ends[0][1], ends[1][1])
+
+
 def test_adapted_losses_and_metrics_are_saved(tmp_path):
     model = cut(source("softmax"), 2, "lockstep")
     model.compile(SGD(0.1), "mse", metrics=["mae"])
