@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
 
 from sedona_tf.errors import UserError, unknown_name
 
-__all__ = ["SYNTHETIC", "check_search", "check_train", "check_tune", "paper", "with_variant"]
+__all__ = [
+    "SYNTHETIC",
+    "check_search",
+    "check_train",
+    "check_tune",
+    "paper",
+    "require_files",
+    "with_variant",
+]
 
 
 def paper() -> ml_collections.ConfigDict:
@@ -186,6 +195,18 @@ def check_tune(recipe: ml_collections.ConfigDict) -> None:
     """Refuses a recipe that no tuning can use; as `check_train`, with the fields of `search`."""
     check_train(recipe)
     _check_fields(recipe, ("search",))
+
+
+def require_files(recipe: ml_collections.ConfigDict) -> None:
+    """Refuses IDX data whose training images are not there, before TensorFlow starts.
+
+    Raises:
+        UserError: naming the missing file.
+    """
+    if recipe.data.source == "idx":
+        file = Path(recipe.data.data_dir).expanduser() / "train-images-idx3-ubyte"
+        if not file.is_file() and not file.with_name(f"{file.name}.gz").is_file():
+            raise UserError(f"no file {file}.")
 
 
 def _check_fields(recipe: ml_collections.ConfigDict, sections: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.path_flag import define_path
-from sedona_tf.recipe import check_search
+from sedona_tf.recipe import check_search, require_files
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.resolved_recipe import kept_recipe
 
@@ -37,6 +37,7 @@ def main() -> None:
     check_search(recipe)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}")
     kept_recipe(workdir, "search", flags.FLAGS.resume)
+    require_files(recipe)
     with command_line.progress():
         command_line.start_tensorflow()
         from sedona_tf.bilevel.run import run_search

@@ -24,7 +24,7 @@ from sedona_tf.hosts import parse_addresses
 from sedona_tf.kernels import count_cpus
 from sedona_tf.path_flag import define_path
 from sedona_tf.plans import METHODS, load_decoupling, require_plan
-from sedona_tf.recipe import check_train
+from sedona_tf.recipe import check_train, require_files
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.resolved_recipe import kept_recipe
 from sedona_tf.shipped import plan_file, plan_names
@@ -83,6 +83,7 @@ def main() -> None:
     resume, cluster = flags.FLAGS.resume, flags.FLAGS.cluster
     if not flags.FLAGS.dry_run:
         kept_recipe(workdir, "train", resume)
+        require_files(recipe)
     processors = count_cpus(devices)
     with command_line.progress(), contextlib.ExitStack() as stack:
         command_line.start_tensorflow(processors)

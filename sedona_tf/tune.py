@@ -19,7 +19,7 @@ from absl import flags, logging
 
 from sedona_tf import command_line
 from sedona_tf.path_flag import define_path
-from sedona_tf.recipe import check_tune
+from sedona_tf.recipe import check_tune, require_files
 from sedona_tf.recipe_flag import define_recipe
 from sedona_tf.resolved_recipe import kept_recipe
 
@@ -60,6 +60,7 @@ def main() -> None:
     check_tune(recipe)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_tune_k{blocks}")
     kept_recipe(workdir, "tune", flags.FLAGS.resume)
+    require_files(recipe)
     with command_line.progress():
         command_line.start_tensorflow()
         from sedona_tf.reporting.trial_table import trial_table

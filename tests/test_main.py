@@ -76,6 +76,10 @@ def test_lists_and_runs_the_commands():
             ([name, *rest, "--recipe=empty.py"], "lacks the field name")
             for name, *rest in NEED_RECIPE
         ),
+        *(
+            ([*command, "--recipe.data.source=idx", "--recipe.data.data_dir=none"], "no file none")
+            for command in (["search"], ["train", "--method=dgl"], ["tune", "--max_trials=1"])
+        ),
         (["worker", "--port=2222", "--host=192.0.2.1"], "192.0.2.1"),
     ],
 )
