@@ -486,12 +486,11 @@ class DecoupledModel(keras.Model):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`. A model that fails is left as after the last good batch."""
-        self.drain()  # of batches of `train_on_batch`
         try:
             with self._settings():
                 return super().fit(*args, **kwargs)
-        except tf.errors.UnavailableError:
-            raise  # a block's host is gone, and what it held
+        except (tf.errors.UnavailableError, tf.errors.ResourceExhaustedError):
+            raise  # a block's host is gone, or its memory full: no block can go on
         except BaseException:
             self.drain()
             raise

@@ -26,6 +26,8 @@ def step_of(model: DecoupledModel, batch: tuple) -> Callable:
     The batch's size is in the graph, so that TensorFlow could fold it into means, differently in
     the two schedules; recipes' data fix it too.
     """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     specifications = [tf.TensorSpec(each.shape, each.dtype) for each in batch]
     function = tf.function(
         lambda *data: model.train_step(data), input_signature=specifications, autograph=False

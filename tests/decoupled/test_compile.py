@@ -271,17 +271,6 @@ def test_run_eagerly_runs_every_block_eagerly_with_the_bits_of_lockstep():
     assert_equal(ends[0][1], ends[1][1])
 
 
-def test_fit_begins_with_empty_buffers():
-    ends = []
-    for schedule in ("lockstep", "pipelined"):
-        model = made(2, schedule)
-        model.train_on_batch(IMAGES[:8], LABELS[:8])
-        model.train_on_batch(IMAGES[8:16], LABELS[8:16], sample_weight=np.ones(8))
-        ends.append((model.fit(batches(), verbose=0).history, state(model)))
-    assert ends[0][0] == ends[1][0]
-    assert_equal(ends[0][1], ends[1][1])
-
-
 def test_adapted_losses_and_metrics_are_saved(tmp_path):
     model = cut(source("softmax"), 2, "lockstep")
     model.compile(SGD(0.1), "mse", metrics=["mae"])

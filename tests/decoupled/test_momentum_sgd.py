@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf.bilevel.inner_optimizer import InnerOptimizer
-from sedona_tf.decoupled.block_optimizer import clone_optimizer
+from sedona_tf.decoupled.block_optimizer import follower
 from sedona_tf.decoupled.momentum_sgd import MomentumSGD
 
 
@@ -16,7 +16,7 @@ def test_equals_the_rule(float64):
     value = rng.standard_normal(5)
     variable = keras.Variable(value)
     rates = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.05])
-    optimizer = clone_optimizer(MomentumSGD(rates, momentum=0.9, l2=0.3))
+    optimizer = follower(MomentumSGD(rates, momentum=0.9, l2=0.3))
     velocity = np.zeros(5)
     for step in range(4):
         gradient = rng.standard_normal(5)
