@@ -525,9 +525,14 @@ class DecoupledModel(keras.Model):
         super().make_train_function(force)
         step: Any = self.train_function
         if self._is_pipelined and step is not made:
+            seen: Any = None
 
             def train(iterator):
-                logs = step(self._prepared(iterator))
+                nonlocal seen
+                spec = getattr(iterator, "element_spec", None)
+                if spec is None or spec is not seen:
+                    iterator, seen = self._prepared(iterator), spec
+                logs = step(iterator)
                 return self._without_unreached(logs) if self._filling else logs
 
             self.train_function = train
