@@ -23,7 +23,7 @@ setup(
     # Folders beside the package in a checkout, inside it once installed; see sedona_tf/shipped.py.
     package_dir={"sedona_tf.recipes": "recipes", "sedona_tf.saved_plans": "saved_plans"},
     package_data={
-        "sedona_tf": ["py.typed", "reporting/templates/*"],
+        "sedona_tf": ["py.typed", "*/__init__.pyi", "report/templates/*"],
         **{name: ["*.json", "*.png"] for name in SHIPPED},
     },
     python_requires=">=3.10,<3.14",
@@ -33,6 +33,7 @@ setup(
         "jinja2>=3.1",
         "keras>=3.12,<4",
         "keras-tuner>=1.4.7",
+        "lazy_loader>=0.4",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
         "numpy>=1.26",
@@ -44,11 +45,11 @@ setup(
         "tqdm>=4.66",
         "wrapt>=1.15",
     ],
+    entry_points={"console_scripts": ["sedona=sedona_tf.__main__:main"]},
     extras_require={
         "docs": DOCS,
         "serving": SERVING,
         "test": TEST,
-        "mutation": ["cosmic-ray>=8.4,<9"],  # benchmarks/mutation.py
-        "dev": [*DOCS, *TEST, "mypy>=1.11", "ruff>=0.6"],
+        "dev": [*DOCS, *TEST, "import-linter>=2.1", "mypy>=1.11", "ruff>=0.6"],
     },
 )

@@ -27,9 +27,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sedona_tf.plans import document
-from sedona_tf.reporting.history import load_history
-from sedona_tf.reporting.metrics import FIELDS, KIND
+from sedona_tf import document
+from sedona_tf.runs.history import load_history
+from sedona_tf.runs.metrics import FIELDS, KIND
 
 HERE = Path(__file__).parent
 ORDER = ["backprop", "predsim", "dgl", "sedona"]

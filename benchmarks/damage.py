@@ -34,8 +34,9 @@ from pathlib import Path
 from damage_files import FELL_BACK, REFUSED, attack, kinds, write_idx, write_sums
 from killing import ENVIRONMENT, ROOT
 
-from sedona_tf.plans import Costs, PartCost, Plan
-from sedona_tf.profiling.cache import CostCache
+from sedona_tf.plans import Plan
+from sedona_tf.profile.cache import CostCache
+from sedona_tf.profile.costs import Costs, PartCost
 
 STEP = 64
 RECIPE = f"--recipe={ROOT / 'recipes/digits.py'}:smoke"

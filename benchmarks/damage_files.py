@@ -19,23 +19,24 @@ from typing import Any
 import keras_tuner
 import numpy as np
 
-from sedona_tf.arrays import Arrays
-from sedona_tf.bilevel.snapshots import SnapshotPool
-from sedona_tf.checkpoints import CheckpointStore, Position
 from sedona_tf.data import DataRecord, Normalization
 from sedona_tf.data.idx import read_folder
 from sedona_tf.errors import UserError
+from sedona_tf.export.models_config import add_model, read_config, write_config
 from sedona_tf.files import locked
-from sedona_tf.interruption import StopRequest
-from sedona_tf.plans import Costs, PartCost, Plan, load_decoupling
-from sedona_tf.profiling.cache import CostCache
+from sedona_tf.plans import Plan, load_decoupling
+from sedona_tf.profile.cache import CostCache
+from sedona_tf.profile.costs import Costs, PartCost
 from sedona_tf.recipe import paper
-from sedona_tf.reporting.history import load_history, save_history
-from sedona_tf.reporting.metrics import load_metrics, save_metrics
-from sedona_tf.resolved_recipe import read_recipe, write_recipe
-from sedona_tf.serving.models_config import add_model, read_config, write_config
-from sedona_tf.tuning.trial_record import TrialRecord, require_same_tuning, write_trials
-from sedona_tf.tuning.tuner import DecouplingTuner
+from sedona_tf.runs.arrays import Arrays
+from sedona_tf.runs.checkpoints import CheckpointStore, Position
+from sedona_tf.runs.history import load_history, save_history
+from sedona_tf.runs.kept_recipe import read_recipe, write_recipe
+from sedona_tf.runs.metrics import load_metrics, save_metrics
+from sedona_tf.runs.signals import StopRequest
+from sedona_tf.search.pool import SnapshotPool
+from sedona_tf.tune.trials import TrialRecord, require_same_tuning, write_trials
+from sedona_tf.tune.tuner import DecouplingTuner
 
 __all__ = ["FELL_BACK", "REFUSED", "Kind", "attack", "kinds", "write_idx", "write_sums"]
 

@@ -36,7 +36,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from sedona_tf.kernels import choose_kernels, usable_cores
+from sedona_tf.environment.kernels import choose_kernels, usable_cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
@@ -79,7 +79,8 @@ def build(name: str, width: int = 16):
     import keras
 
     from sedona_tf import backbones
-    from sedona_tf.backbones.backbone import Backbone, build_part
+    from sedona_tf.backbones.backbone import Backbone
+    from sedona_tf.backbones.part import build_part
     from sedona_tf.backbones.resnet import _Unit
 
     if name != "equal16":
@@ -149,7 +150,7 @@ def child(arguments) -> None:
         [tf.config.LogicalDeviceConfiguration()] * len(devices),
     )
     if settings.get("workers"):
-        from sedona_tf.decoupled.cluster import connect
+        from sedona_tf.cluster.connection import connect
 
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)

@@ -23,7 +23,7 @@ import os
 import platform
 import time
 
-from sedona_tf.kernels import choose_kernels, usable_cores
+from sedona_tf.environment.kernels import choose_kernels, usable_cores
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
@@ -36,7 +36,10 @@ from decoupled import peak_mb
 from sedona_tf import backbones
 from sedona_tf.auxiliary import candidates_from, separable
 from sedona_tf.backbones import resnet, vgg
-from sedona_tf.bilevel import InnerOptimizer, State, Supernet, hypergradient, relaxed_field
+from sedona_tf.search.field import State, relaxed_field
+from sedona_tf.search.hypergradient import hypergradient
+from sedona_tf.search.inner_optimizer import InnerOptimizer
+from sedona_tf.search.supernet import Supernet
 
 
 def keras_normalization(name: str):

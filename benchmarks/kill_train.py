@@ -17,7 +17,7 @@ from pathlib import Path
 
 from killing import ROOT, Target, checkpoints, main
 
-from sedona_tf.arrays import read_arrays
+from sedona_tf.runs.arrays import read_arrays
 
 ARGUMENTS = [
     f"--recipe={ROOT / 'recipes/digits.py'}",

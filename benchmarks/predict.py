@@ -46,7 +46,8 @@ LINKS = {
 def measure(name: str, candidates, arguments):
     """A network's costs on one core, or on a GPU."""
     from sedona_tf import backbones
-    from sedona_tf.profiling import CostCache, measure_costs
+    from sedona_tf.profile.cache import CostCache
+    from sedona_tf.profile.measure import measure_costs
 
     make_folder(Path("runs"))
     cache = CostCache("runs/benchmark_part_costs.json")
@@ -61,7 +62,8 @@ def published(arguments) -> dict:
     """Predicted speed-ups of the published decouplings."""
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans import Decoupling, Plan
-    from sedona_tf.plans.simulator import end_to_end, simulate
+    from sedona_tf.profile import cost_aware
+    from sedona_tf.profile.simulator import end_to_end, simulate
     from sedona_tf.shipped import plan_file
 
     batch, barrier = arguments.batch, arguments.device == "CPU:0"
@@ -80,7 +82,7 @@ def published(arguments) -> dict:
             lockstep = simulate(parts, batch, "lockstep", barrier=barrier)
             row["lockstep"] = round(alone / lockstep.step_s, 2)
             plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
-            best = plan.decode(blocks, costs, balance=1.0)
+            best = cost_aware.decode(plan, blocks, costs, balance=1.0)
             row["balanced_cut_after"] = best.cut_after
             balanced = simulate(costs.of(best), batch, barrier=barrier)
             row["balanced_pipelined"] = round(alone / balanced.step_s, 2)
@@ -94,7 +96,8 @@ def scaling(arguments) -> dict:
 
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans import Plan
-    from sedona_tf.plans.simulator import Link, end_to_end, predict_data_parallel, simulate
+    from sedona_tf.profile import cost_aware
+    from sedona_tf.profile.simulator import Link, end_to_end, predict_data_parallel, simulate
 
     costs = measure("resnet152", [Candidate("mlp_sr")], arguments)
     batch = arguments.batch
@@ -108,7 +111,7 @@ def scaling(arguments) -> dict:
         for devices in result["devices"]:
             # Beyond L devices there are no more blocks to make.
             count = min(devices, costs.num_units)
-            parts = costs.of(plan.decode(count, costs, balance=1.0))
+            parts = costs.of(cost_aware.decode(plan, count, costs, balance=1.0))
             links = [
                 between if k % HOST_SIZE == HOST_SIZE - 1 else inside for k in range(count - 1)
             ]
@@ -138,8 +141,10 @@ def scaling(arguments) -> dict:
 
 def trade(arguments) -> dict:
     """Decouplings by how much slower than the fastest they may be, all from one table."""
-    from sedona_tf.plans import Costs, Plan
-    from sedona_tf.plans.simulator import end_to_end, simulate
+    from sedona_tf.plans import Plan
+    from sedona_tf.profile import cost_aware
+    from sedona_tf.profile.costs import Costs
+    from sedona_tf.profile.simulator import end_to_end, simulate
     from sedona_tf.shipped import plan_file
 
     plan = Plan.load(plan_file(TRADED))
@@ -150,7 +155,7 @@ def trade(arguments) -> dict:
     alone = end_to_end(costs).seconds
     result = {}
     for name, slowdown in {"plain": None, **SLOWDOWNS}.items():
-        decoupling = plan.decode(4, costs, max_slowdown=slowdown)
+        decoupling = cost_aware.decode(plan, 4, costs, max_slowdown=slowdown)
         if slowdown is not None:
             decoupling.save(ROOT / f"saved_plans/{TRADED}_{name}_k4.json")
         parts, batch = costs.of(decoupling), costs.batch_size
@@ -170,11 +175,11 @@ def measure_traded(plan):
     import runpy
 
     from sedona_tf.auxiliary import candidates_from
-    from sedona_tf.decoupled.build import build_backbone
-    from sedona_tf.decoupled.dry_run import data_like
-    from sedona_tf.kernels import processor
-    from sedona_tf.profiling import measure_costs
+    from sedona_tf.environment.kernels import processor
+    from sedona_tf.profile.dry_run import data_like
+    from sedona_tf.profile.measure import measure_costs
     from sedona_tf.shipped import recipe_file
+    from sedona_tf.train.build import build_backbone
 
     recipe = runpy.run_path(recipe_file(TRADED))["get_config"]()
     shape, classes, _ = data_like(recipe)

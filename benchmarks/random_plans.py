@@ -31,8 +31,8 @@ import sys
 import time
 from pathlib import Path
 
-from sedona_tf.plans import document
-from sedona_tf.reporting.metrics import FIELDS, KIND
+from sedona_tf import document
+from sedona_tf.runs.metrics import FIELDS, KIND
 
 HERE = Path(__file__).parent
 ORDER = ["sedona", "random"]

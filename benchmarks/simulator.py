@@ -19,7 +19,7 @@ import sys
 
 import decoupled
 
-from sedona_tf.kernels import usable_cores
+from sedona_tf.environment.kernels import usable_cores
 
 NAMES = ("lockstep", "pipelined")
 
@@ -28,8 +28,8 @@ def predict(arguments) -> None:
     """Measures a network's parts on one core, and prints predicted seconds a step, in turns."""
     decoupled.keep_to(decoupled.allowed_cores()[:1])
     from sedona_tf.auxiliary import Candidate
-    from sedona_tf.plans.simulator import end_to_end, simulate
-    from sedona_tf.profiling import measure_costs
+    from sedona_tf.profile.measure import measure_costs
+    from sedona_tf.profile.simulator import end_to_end, simulate
 
     backbone = decoupled.build(arguments.child, arguments.width)
     cuts = decoupled.CUTS[arguments.child, arguments.blocks]["mlp_sr"]

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 from sedona_tf import Plan, backbones, data, decouple
 from sedona_tf.auxiliary import Candidate, CrossEntropy
-from sedona_tf.bilevel import SearchModel
-from sedona_tf.decoupled import Ensemble
+from sedona_tf.evaluate.ensemble import Ensemble
+from sedona_tf.search.search_model import SearchModel
 
 SEARCH_STEPS = int(os.environ.get("SEARCH_STEPS", "10"))
 EPOCHS = int(os.environ.get("EPOCHS", "10"))

@@ -14,23 +14,27 @@ _NAMES = {
     "Backbone": "backbones",
     "Plan": "plans",
     "Decoupling": "plans",
-    "DecoupledModel": "decoupled",
-    "decouple": "decoupled",
-    "make_cpu_devices": "decoupled",
+    "DecoupledModel": "train",
+    "SearchModel": "search",
+    "decouple": "train",
+    "make_cpu_devices": "train",
 }
-_PACKAGES = ["auxiliary", "backbones", "bilevel", "data", "decoupled", "layers", "plans", "tuning"]
+_PACKAGES = [
+    *("auxiliary", "backbones", "cluster", "data", "evaluate", "export", "layers", "plans"),
+    *("profile", "report", "search", "train", "tune"),
+]
 _SAVED = {
     "AdaptiveAveragePool": "auxiliary.mlp_sr",
     "Backbone": "backbones.backbone",
     "BatchNormalization": "layers.batch_normalization",
-    "BlockOptimizer": "decoupled.block_optimizer",
+    "BlockOptimizer": "train.optimizers",
     "CrossEntropy": "auxiliary.losses",
-    "DecoupledModel": "decoupled.model",
-    "MomentumSGD": "decoupled.momentum_sgd",
+    "DecoupledModel": "train.model",
+    "MomentumSGD": "train.momentum_sgd",
     "PointwisePool": "layers.pointwise_pool",
-    "ProbabilityLoss": "decoupled.probabilities",
-    "ProbabilityMetric": "decoupled.probabilities",
-    "SearchModel": "bilevel.search_model",
+    "ProbabilityLoss": "train.probabilities",
+    "ProbabilityMetric": "train.probabilities",
+    "SearchModel": "search.search_model",
     "SpatialDeviation": "auxiliary.predsim",
     "WithoutActivation": "layers.without_activation",
 }

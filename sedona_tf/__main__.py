@@ -1,4 +1,4 @@
-"""Lists the commands of the package, and runs them: `python -m sedona_tf search --help`."""
+"""Lists the commands of the package, and runs them: `sedona search --help`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMMANDS = (
 
 def usage() -> str:
     """The purpose of each command, in one line."""
-    lines = ["Usage: python -m sedona_tf.COMMAND FLAGS", ""]
+    lines = ["Usage: sedona COMMAND FLAGS, or python -m sedona_tf.COMMAND FLAGS", ""]
     for name in COMMANDS:
         words = importlib.import_module(f"sedona_tf.{name}").__doc__ or ""  # None with -OO
         lines.append(f"  {name:9} {words.partition(chr(10))[0]}".rstrip())

@@ -24,15 +24,18 @@ from typing import Any
 from absl import flags
 
 from sedona_tf import command_line
+from sedona_tf.command_line.blocks_flag import numbers_of_blocks
+from sedona_tf.command_line.path_flag import define_path
 from sedona_tf.errors import UserError
-from sedona_tf.path_flag import define_path
-from sedona_tf.plans.costs import Costs
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.plan import Plan
-from sedona_tf.reporting.table import decoupling_table, predicted_table
+from sedona_tf.profile import cost_aware
+from sedona_tf.profile.costs import Costs
+from sedona_tf.profile.table import predicted_table
+from sedona_tf.report.table import decoupling_table
 from sedona_tf.shipped import plan_file
 
-__all__ = ["command", "main", "numbers_of_blocks"]
+__all__ = ["command", "main"]
 
 
 def define_flags() -> None:
@@ -60,16 +63,13 @@ def main() -> None:
     blocks = numbers_of_blocks(given.blocks)
     costs = None if given.costs is None else Costs.load(given.costs)
     limit = None if given.max_memory is None else given.max_memory * 2**20
-    decouplings = [
-        plan.decode(
-            number,
-            costs,
-            balance=given.balance,
-            max_slowdown=given.max_slowdown,
-            max_memory=limit,
-        )
-        for number in blocks
-    ]
+    trade = {"balance": given.balance, "max_slowdown": given.max_slowdown, "max_memory": limit}
+    if costs is None:
+        if given.balance or given.max_slowdown is not None or limit is not None:
+            raise UserError("balance and limits need --costs: see python -m sedona_tf.profile.")
+        decouplings = [plan.decode(number) for number in blocks]
+    else:
+        decouplings = [cost_aware.decode(plan, number, costs, **trade) for number in blocks]
     if given.output is not None:
         if len(decouplings) > 1:
             raise UserError("--output takes one number of blocks.")
@@ -81,20 +81,6 @@ def main() -> None:
         return
     described = [_describe(plan, decoupling, costs) for decoupling in decouplings]
     print(json.dumps(described[0] if len(described) == 1 else described, indent=1))
-
-
-def numbers_of_blocks(texts: list[str]) -> list[int]:
-    """The value of a flag `--blocks`.
-
-    Raises:
-        UserError: if it is not whole numbers.
-    """
-    for text in texts:
-        if not text.isascii() or not text.isdigit() or len(text) > 9:
-            raise UserError(f"--blocks must be whole numbers, such as 2,4,8. Received: '{text}'")
-    if not texts:
-        raise UserError("--blocks must name at least one number of blocks. Received: none")
-    return [int(text) for text in texts]
 
 
 def _describe(plan: Plan, decoupling: Decoupling, costs: Costs | None) -> dict[str, Any]:

@@ -17,9 +17,10 @@ import signal
 from absl import flags
 
 from sedona_tf import command_line
+from sedona_tf.cluster.fence import ANY, fence, own_address
+from sedona_tf.cluster.proxy import bypass_proxy
 from sedona_tf.errors import UserError
-from sedona_tf.hosts import ANY, bypass_proxy, fence, own_address
-from sedona_tf.interruption import StopRequest
+from sedona_tf.runs.signals import StopRequest
 
 __all__ = ["define_flags", "main", "serve"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from sedona_tf.kernels import choose_kernels
+from sedona_tf.environment.kernels import choose_kernels
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["TF_CPU_ALLOCATOR_USE_BFC"] = "0"  # it gives nothing back: all tests would take 20 GB

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sedona_tf.plans import Plan
-from sedona_tf.reporting.history import save_history
-from sedona_tf.reporting.metrics import save_metrics
+from sedona_tf.runs.history import save_history
+from sedona_tf.runs.metrics import save_metrics
 
 NETS = [{"kind": "separable", "depth": depth} for depth in (1, 2, 3, 4)]
 RESNET152 = [

@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sedona_tf import document
 from sedona_tf.errors import UserError
-from sedona_tf.plans import document
-from sedona_tf.reporting.page import render_page
-from sedona_tf.reporting.run_folder import Training
+from sedona_tf.report.page import render_page
+from sedona_tf.report.read_run import Training
 
 ROOT = Path(__file__).parents[1]
 ENVELOPE = ("format", "version", "checksum")

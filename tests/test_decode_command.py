@@ -24,7 +24,7 @@ import os, time
 from absl import flags
 from sedona_tf import command_line
 from sedona_tf.errors import UserError
-from sedona_tf.recipe_flag import define_recipe
+from sedona_tf.command_line.recipe_flag import define_recipe
 define_recipe()
 flags.FLAGS["recipe"].validators.clear()  # not required here
 flags.DEFINE_string("out", None, "folder of the run.")

@@ -15,7 +15,7 @@ from search_runs import DIGITS, ROOT
 import sedona_tf
 from sedona_tf.__main__ import COMMANDS
 from sedona_tf.recipe import paper
-from sedona_tf.resolved_recipe import write_recipe
+from sedona_tf.runs.kept_recipe import write_recipe
 
 WITHOUT_TENSORFLOW = """
 import runpy, sys
@@ -32,11 +32,10 @@ def python(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 
 def test_lists_and_runs_the_commands():
-    assert {f"{name}.py" for name in COMMANDS} == {
-        path.name
-        for path in (ROOT / "sedona_tf").glob("*.py")
-        if "command_line.run(" in path.read_text() and path.name != "command_line.py"
-    }
+    package = ROOT / "sedona_tf"
+    modules = [path for path in package.rglob("*.py") if "command_line.run(" in path.read_text()]
+    names = {(path.parent if path.stem == "__main__" else path).stem for path in modules}
+    assert set(COMMANDS) == names
     listed = python("-X", "importtime", "-m", "sedona_tf")
     assert all(f"\n  {name} " in listed.stdout for name in COMMANDS)
     assert "tensorflow" not in {line.split("|")[-1].strip() for line in listed.stderr.splitlines()}
@@ -100,7 +99,13 @@ def test_errors_that_need_no_tensorflow_come_without_it(tmp_path, arguments, wor
 
 def test_saved_models_load_after_the_package_was_imported(tmp_path):
     """In a fresh process, whichever was imported first; and no class was forgotten."""
-    for name in ("auxiliary", "decoupled", "backbones", "decoupled.momentum_sgd"):
+    for name in (
+        "auxiliary",
+        "backbones",
+        "train.model",
+        "train.momentum_sgd",
+        "search.search_model",
+    ):
         importlib.import_module(f"sedona_tf.{name}")
     registered = {
         name.partition(">")[2]: cls
@@ -121,7 +126,7 @@ def test_saved_models_load_after_the_package_was_imported(tmp_path):
     for imports in ("sedona_tf, keras", "keras, sedona_tf"):
         code = (
             f"import {imports}, sys\n"
-            "assert 'sedona_tf.decoupled' not in sys.modules\n"
+            "assert 'sedona_tf.train' not in sys.modules\n"
             f"model = keras.models.load_model({str(tmp_path / 'model.keras')!r})\n"
             "assert type(model) is sedona_tf.DecoupledModel\n"
             "images = keras.random.normal((4, 8, 8, 1), seed=1)\n"

@@ -40,7 +40,7 @@ def test_a_kernel_can_be_shared():
 
 
 def test_a_variables_tensor_can_be_replaced():
-    """`decoupled.placement` moves variables: who shares them goes on with the new tensor."""
+    """`train.placement` moves variables: who shares them goes on with the new tensor."""
     layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
     layer.build((None, 2))
     new = tf.Variable([[2.0], [3.0]])
@@ -51,7 +51,7 @@ def test_a_variables_tensor_can_be_replaced():
 
 
 def test_a_graph_knows_the_functions_that_it_calls():
-    """`profiling.counts` looks into conditions, loops and calls."""
+    """`profile.counts` looks into conditions, loops and calls."""
 
     @tf.function(autograph=False)
     def outer(x):
@@ -64,7 +64,7 @@ def test_a_graph_knows_the_functions_that_it_calls():
 
 
 def test_an_oracle_saves_itself_and_its_trials_by_two_methods(tmp_path):
-    """`tuning.tuner` replaces them, and keeps all in one file of its own."""
+    """`tune.tuner` replaces them, and keeps all in one file of its own."""
     parameters = keras_tuner.HyperParameters()
     parameters.Float("x", 0.0, 1.0)
     oracle = keras_tuner.oracles.RandomSearchOracle("val_loss", 2, hyperparameters=parameters)
@@ -78,7 +78,7 @@ def test_an_oracle_saves_itself_and_its_trials_by_two_methods(tmp_path):
 
 
 def test_a_bar_asks_its_own_clock():
-    """`progress` gives it one that does not jump."""
+    """`runs.progress` gives it one that does not jump."""
     now, output = [0.0], io.StringIO()
     bar = tqdm(total=9, file=output, mininterval=5.0, miniters=1)
     bar._time = lambda: now[0]

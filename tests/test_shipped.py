@@ -152,7 +152,8 @@ def test_names_work_in_the_wheel(unpacked, tmp_path):
     code = (
         "import sys, sedona_tf; print(sedona_tf.__file__)\n"
         "from absl import flags\n"
-        "from sedona_tf import command_line, search\n"
+        "from sedona_tf import command_line\n"
+        "from sedona_tf.search import __main__ as search\n"
         "search.define_flags()\n"
         "def show(): print(flags.FLAGS.recipe.name, flags.FLAGS.recipe.search.steps)\n"
         "sys.argv = ['search', '--recipe', 'digits:smoke', '--recipe.search.steps=7']\n"

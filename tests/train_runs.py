@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from search_runs import DIGITS
 
-from sedona_tf.arrays import read_arrays
+from sedona_tf.runs.arrays import read_arrays
 
 TRAIN = [
     f"--recipe={DIGITS}",

@@ -1,6 +1,6 @@
 """Auxiliary networks: small classifiers that give a block its local loss."""
 
-import sedona_tf.keras_backend  # noqa: F401 (before anything imports Keras)
+import sedona_tf.environment.keras_backend  # noqa: F401 (before anything imports Keras)
 from sedona_tf.auxiliary.losses import CrossEntropy, cross_entropy
 from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.registry import (

@@ -14,8 +14,9 @@ from sedona_tf.auxiliary.mlp_sr import mlp_sr
 from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.predsim import predsim, predsim_loss
 from sedona_tf.auxiliary.separable import FEATURES, separable
-from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.backbones.backbone import Backbone
 from sedona_tf.backbones.effects import check_effects
+from sedona_tf.backbones.part import build_part
 from sedona_tf.errors import UserError, unknown_name
 
 __all__ = [

@@ -9,31 +9,10 @@ from typing import Any
 import keras
 
 from sedona_tf.backbones.effects import check_effects
+from sedona_tf.backbones.from_keras import cut_model
 from sedona_tf.errors import UserError
-from sedona_tf.process_settings import process_settings
 
-__all__ = ["Backbone", "build_part"]
-
-
-def build_part(
-    name: str, input_shape: Sequence[int], define, dtype: str | None = None
-) -> keras.Model:
-    """Builds one part (a unit, a head, an auxiliary net) as a functional model.
-
-    Args:
-        name: name of the part; the layers' names are unique only within it.
-        input_shape: shape of its input without the batch, `(height, width, channels)`.
-        define: maps the symbolic input to the symbolic output. Layers are channels last, whatever
-            keras.json says, unless they state another format.
-        dtype: type of its input; Keras' default type if None.
-
-    Returns:
-        The `keras.Model`.
-    """
-    inputs = keras.Input(tuple(input_shape), name="input", dtype=dtype)
-    with process_settings(data_format="channels_last"):
-        outputs = define(inputs)
-    return keras.Model(inputs, outputs, name=name)
+__all__ = ["Backbone"]
 
 
 @keras.saving.register_keras_serializable(package="sedona_tf")
@@ -155,8 +134,6 @@ class Backbone(keras.Model):
             >>> [unit.output_shape[1:] for unit in backbone.units]
             [(8, 8, 48), (5, 5, 96), (3, 3, 192), (1, 1, 1280)]
         """
-        from sedona_tf.backbones.from_keras import cut_model
-
         parts, removed = cut_model(model, max_units)
         backbone = cls(
             parts[:-1],

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 import keras
 import numpy as np
 
-from sedona_tf.backbones.backbone import build_part
 from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
 from sedona_tf.backbones.operations import Step, is_graph, replay, trace
+from sedona_tf.backbones.part import build_part
 from sedona_tf.backbones.substitutes import without_softmax
 from sedona_tf.errors import UserError
 
@@ -56,7 +57,7 @@ def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Mod
         build_part(
             f"unit_{number}" if number < len(runs) else "head",
             first.shape[1:],
-            lambda x, run=run, first=first, last=last: replay(run, first, last, x),
+            functools.partial(replay, run, first, last),
             first.dtype,
         )
         for number, (run, (_, first), (_, last)) in enumerate(

@@ -9,8 +9,8 @@ import keras
 
 from sedona_tf.backbones import resnet, vgg
 from sedona_tf.backbones.backbone import Backbone
+from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError, unknown_name
-from sedona_tf.process_settings import process_settings
 
 __all__ = ["build", "names"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import keras
 
-from sedona_tf.backbones.backbone import Backbone, build_part
+from sedona_tf.backbones.backbone import Backbone
+from sedona_tf.backbones.part import build_part
 from sedona_tf.layers import BatchNormalization, conv
 
 __all__ = ["STAGES", "resnet"]

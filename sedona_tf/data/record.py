@@ -6,10 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from sedona_tf import document
 from sedona_tf.data.preprocessing import Normalization
 from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write
-from sedona_tf.plans import document
 
 __all__ = ["DataRecord"]
 

@@ -1,6 +1,6 @@
 """Layers that are exact where the search differentiates twice."""
 
-import sedona_tf.keras_backend  # noqa: F401 (before anything imports Keras)
+import sedona_tf.environment.keras_backend  # noqa: F401 (before anything imports Keras)
 from sedona_tf.layers.batch_normalization import BatchNormalization, batch_normalize
 from sedona_tf.layers.convolution import conv, depthwise_conv
 from sedona_tf.layers.moments import exact_moments

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from sedona_tf.errors import UserError
 from sedona_tf.plans.decoupling import Decoupling, Tie
 
-if TYPE_CHECKING:
-    from sedona_tf.plans.plan import Plan
-
-__all__ = ["TIE_TOLERANCE", "decode", "find_ties"]
+__all__ = ["TIE_TOLERANCE", "Scores", "decode", "find_ties"]
 
 TIE_TOLERANCE = 1e-3
 """Probabilities no further apart than this are as good as equal."""
 
 
-def decode(plan: Plan, num_blocks: int) -> Decoupling:
+class Scores(Protocol):
+    """What is needed of a `Plan`, whose attributes these are."""
+
+    @property
+    def backbone(self) -> str: ...
+
+    @property
+    def num_units(self) -> int: ...
+
+    @property
+    def candidates(self) -> tuple[dict[str, Any], ...]: ...
+
+    @property
+    def candidate_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def cut_probability(self) -> tuple[float, ...]: ...
+
+    @property
+    def candidate_weights(self) -> tuple[tuple[float, ...], ...]: ...
+
+    @property
+    def provenance(self) -> dict[str, Any]: ...
+
+
+def decode(plan: Scores, num_blocks: int) -> Decoupling:
     """Cuts after the K-1 most probable units, with the most probable candidate at each.
 
     Equal probabilities: the lower unit and the lower candidate index win. Choices that hang on
@@ -53,7 +75,7 @@ def decode(plan: Plan, num_blocks: int) -> Decoupling:
     )
 
 
-def find_ties(plan: Plan, cut_after: Sequence[int], candidates: Sequence[int]) -> tuple[Tie, ...]:
+def find_ties(plan: Scores, cut_after: Sequence[int], candidates: Sequence[int]) -> tuple[Tie, ...]:
     """Choices of a decoupling within `TIE_TOLERANCE` of another, or against the scores.
 
     Args:

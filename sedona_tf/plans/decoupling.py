@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from sedona_tf import document
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write
-from sedona_tf.plans import document
 from sedona_tf.plans.fields import candidate_options, is_name, json_dict
 from sedona_tf.shipped import plan_file
 

@@ -8,12 +8,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from sedona_tf import document
 from sedona_tf.errors import UserError
 from sedona_tf.files import atomic_write
-from sedona_tf.plans import document
-from sedona_tf.plans.cost_aware import choose, front
-from sedona_tf.plans.costs import Costs
-from sedona_tf.plans.decode import TIE_TOLERANCE, decode
+from sedona_tf.plans.decode import decode
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.plans.fields import (
     Matrix,
@@ -118,46 +116,19 @@ class Plan:
         """`(L-1, M)`, softmax(beta) of every unit but the last."""
         return tuple(_softmax(row) for row in self.beta)
 
-    def decode(
-        self,
-        num_blocks: int,
-        costs: Costs | None = None,
-        *,
-        balance: float = 0.0,
-        max_slowdown: float | None = None,
-        max_memory: float | None = None,
-    ) -> Decoupling:
-        """Where to cut for so many blocks.
+    def decode(self, num_blocks: int) -> Decoupling:
+        """Where to cut for so many blocks: after the most probable units.
 
-        Without costs, after the most probable units: see `sedona_tf.plans.decode.decode`. With
-        them, ties go to the faster pipeline, and the other arguments trade score for speed: see
-        `sedona_tf.plans.cost_aware`.
+        See `sedona_tf.plans.decode.decode`; `sedona_tf.profile.cost_aware.decode` weighs the
+        scores against measured costs.
 
         Args:
             num_blocks: K, from 1 to L.
-            costs: of this plan's network and candidates.
-            balance: see `cost_aware.choose`.
-            max_slowdown: see `cost_aware.choose`.
-            max_memory: bytes that no block may exceed.
 
         Raises:
-            UserError: if K or another argument is out of range, the costs are of something else,
-                a trade is asked for without costs, or no decoupling fits.
+            UserError: if K is out of range.
         """
-        plain = decode(self, num_blocks)
-        if costs is None:
-            if balance or max_slowdown is not None or max_memory is not None:
-                raise UserError("balance and limits need costs: see python -m sedona_tf.profile.")
-            return plain
-        choices = front(self, costs, num_blocks, max_memory)
-        chosen = choose(choices, balance, max_slowdown, TIE_TOLERANCE)
-        return dataclasses.replace(
-            plain,
-            cut_after=chosen.cut_after,
-            auxiliary=tuple(self.candidates[index] for index in chosen.candidates),
-            ties=(),
-            provenance={**self.provenance, "decoded_for": costs.device, "score": chosen.score},
-        )
+        return decode(self, num_blocks)
 
     def require_architecture(self, backbone: Any) -> None:
         """Refuses a `Backbone` other than the one that was searched.

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from sedona_tf.auxiliary.mlp_sr import AdaptiveAveragePool, mlp_sr
-from sedona_tf.backbones.backbone import build_part
+from sedona_tf.backbones.part import build_part
 
 
 def plain(x: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from sedona_tf.auxiliary.predsim import SpatialDeviation, predsim, predsim_loss, similarity
-from sedona_tf.backbones.backbone import build_part
+from sedona_tf.backbones.part import build_part
 
 
 def correlations(rows: np.ndarray) -> np.ndarray:

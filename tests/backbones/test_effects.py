@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from sedona_tf import Backbone, decouple, plans
 from sedona_tf.auxiliary import Candidate, Kind, cross_entropy, kinds, register
-from sedona_tf.backbones.backbone import build_part
-from sedona_tf.bilevel import Supernet
+from sedona_tf.backbones.part import build_part
 from sedona_tf.errors import UserError
+from sedona_tf.search.supernet import Supernet
 
 layers, ops, random = keras.layers, keras.ops, keras.random
 CANDIDATES = [Candidate("separable", (("depth", 1),))]

@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from sedona_tf import Backbone, Plan, backbones, decouple, plans
 from sedona_tf.auxiliary import Candidate
-from sedona_tf.bilevel import SearchModel
 from sedona_tf.errors import UserError
+from sedona_tf.search.search_model import SearchModel
 
 # Numbers found at first, which the brute force below confirms; a change would break plans.
 UNITS = {"ResNet50": 17, "MobileNetV2": 32, "EfficientNetB0": 38, "DenseNet121": 62, "VGG16": 13}

@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from sedona_tf import Backbone, backbones
 from sedona_tf.auxiliary import Candidate
-from sedona_tf.decoupled import DecoupledModel
 from sedona_tf.errors import UserError
 from sedona_tf.layers import BatchNormalization
 from sedona_tf.plans import Decoupling
+from sedona_tf.train.model import DecoupledModel
 
 
 def classifier(*ends, normalization=None) -> keras.Model:

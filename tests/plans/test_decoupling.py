@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sedona_tf import document
 from sedona_tf.errors import UserError
-from sedona_tf.plans import Decoupling, Plan, Tie, document
+from sedona_tf.plans import Decoupling, Plan, Tie
 from sedona_tf.plans.decode import find_ties
 
 NETS = ({"kind": "separable", "depth": 4}, {"kind": "mlp_sr"})

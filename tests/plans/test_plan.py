@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sedona_tf import document
 from sedona_tf.errors import UserError
-from sedona_tf.plans import Decoupling, Plan, document
+from sedona_tf.plans import Decoupling, Plan
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ROUTINE = settings(

@@ -1,0 +1,136 @@
+"""What a finished run's folder holds for its page: read, checked, without TensorFlow."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sedona_tf.errors import UserError
+from sedona_tf.plans import Plan
+from sedona_tf.plans.fields import is_name
+from sedona_tf.report.curves import checked_curves
+from sedona_tf.report.plots import checked_history
+from sedona_tf.runs.history import History, load_history
+from sedona_tf.runs.metrics import Metrics, load_metrics
+
+__all__ = ["Search", "Training", "read_folder", "read_training"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """A finished search.
+
+    Attributes:
+        folder: its name, for people.
+        plan: what it found.
+        history: what it recorded; None if that is not in the folder.
+    """
+
+    folder: str
+    plan: Plan
+    history: History | None
+
+    def stated(self, *names: str) -> str | int | float | None:
+        """A text or number of the plan's provenance, for example `stated("recipe", "seed")`.
+
+        None for anything else that may be there, since a provenance can be any JSON.
+        """
+        value: Any = self.plan.provenance
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value if type(value) in (int, float) or is_name(value) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """A finished training.
+
+    Attributes:
+        folder: its name, for people.
+        metrics: its figures.
+        history: what it recorded; None if that is not in the folder.
+    """
+
+    folder: str
+    metrics: Metrics
+    history: History | None
+
+
+def read_folder(folder: Path) -> tuple[Search | None, Training | None]:
+    """Reads a folder that holds a search, a training or both.
+
+    Args:
+        folder: the workdir of a run.
+
+    Raises:
+        UserError: if it holds neither, or naming the file that is damaged.
+    """
+    plan, metrics = folder / "plan.json", folder / "metrics.json"
+    if not plan.exists() and not metrics.exists():
+        raise UserError(
+            f"{folder} holds neither plan.json nor metrics.json; only a finished search or "
+            "training has a page."
+        )
+    training = read_training(folder) if metrics.exists() else None
+    return (_search(folder) if plan.exists() else None), training
+
+
+def read_training(folder: Path) -> Training:
+    """Reads a training's folder.
+
+    Raises:
+        UserError: if it holds none that is finished, or naming the file that is damaged.
+    """
+    path = folder / "metrics.json"
+    if not path.exists():
+        raise UserError(f"{folder} holds no metrics.json; only a finished training has a page.")
+    metrics = load_metrics(path)
+    history = _history(folder, "training")
+    if history is not None:
+        try:
+            for prefix in ("", "val_"):
+                checked_curves(history.columns, prefix)
+        except ValueError as error:
+            raise UserError(f"history '{folder / 'history.json'}': {error}") from error
+    return Training(_shown(folder), metrics, history)
+
+
+def _search(folder: Path) -> Search:
+    plan = Plan.load(folder / "plan.json")
+    history = _history(folder, "search")
+    if history is not None:
+        try:
+            _require_of_plan(history, plan)
+        except (KeyError, ValueError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"history '{folder / 'history.json'}': {reason}") from error
+    return Search(_shown(folder), plan, history)
+
+
+def _history(folder: Path, run: str) -> History | None:
+    """The folder's history, if it has one and it is of this run."""
+    path = folder / "history.json"
+    history = load_history(path) if path.exists() else None
+    return history if history is not None and history.run == run else None
+
+
+def _require_of_plan(history: History, plan: Plan) -> None:
+    columns = {**history.columns, "candidate_names": plan.candidate_names}
+    _, probability, weights, _, _ = checked_history(columns)
+    for name, recorded, found in (
+        ("cut_probability", probability, plan.cut_probability),
+        ("candidate_weights", weights, plan.candidate_weights),
+    ):
+        if not np.all((recorded >= 0) & (recorded <= 1 + 1e-6)):
+            raise ValueError(f"{name} must hold numbers from 0 to 1.")
+        if recorded[-1].shape != np.shape(found) or not np.allclose(recorded[-1], found, atol=1e-5):
+            raise ValueError(f"its last {name} is not that of the plan beside it.")
+
+
+def _shown(folder: Path) -> str:
+    """The folder's name as text, also where it is not UTF-8."""
+    return os.fsencode(folder).decode("utf-8", "replace")

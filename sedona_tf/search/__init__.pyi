@@ -1,0 +1,10 @@
+from .field import Field as Field
+from .field import State as State
+from .field import relaxed_field as relaxed_field
+from .field import validation_loss as validation_loss
+from .hypergradient import Hypergradient as Hypergradient
+from .inner_optimizer import InnerOptimizer as InnerOptimizer
+from .pool import SnapshotPool as SnapshotPool
+from .run import run_search as run_search
+from .search_model import SearchModel as SearchModel
+from .supernet import Supernet as Supernet
