@@ -13,7 +13,7 @@ import pytest
 from sedona_tf.backbones import build
 from sedona_tf.tune.hypermodel import DecouplingHyperModel
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def recipe(**changes) -> ml_collections.ConfigDict:

@@ -15,8 +15,8 @@ from sedona_tf.profile.simulator import (
     predict_data_parallel,
     recomputed,
     simulate,
-    spread,
 )
+from sedona_tf.train.placement import spread
 
 
 def block(forward: float, backward: float, **more) -> PartCost:
