@@ -31,7 +31,7 @@ def render_page(search: Search | None, trainings: Sequence[Training]) -> str:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sedona_tf", "reporting/templates"),
+        loader=jinja2.PackageLoader("sedona_tf", "report/templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
