@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from networks import tiny_backbone
-from tripwire import Tripwire
+from robustness.tripwire import Tripwire
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.errors import UserError

@@ -1,6 +1,6 @@
 """Counts a process's operations on the files of a folder, and kills it inside one of them.
 
-Usage: python benchmarks/tripwire.py FOLDER OPERATION NUMBER MODULE [ARGUMENT ...]
+Usage: python tests/robustness/tripwire.py FOLDER OPERATION NUMBER MODULE [ARGUMENT ...]
 
 Runs the module as `python -m` would. At the NUMBER-th OPERATION, such as
 `"rename checkpoints/search-N.npz"`, the process gets SIGKILL: before the operation, and in the
