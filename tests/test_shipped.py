@@ -123,7 +123,7 @@ def test_the_wheel_is_complete(unpacked):
         "sedona_tf/py.typed",
         *(
             str(path.relative_to(ROOT))
-            for pattern in ("*.py", "templates/*")
+            for pattern in ("*.py", "*.pyi", "templates/*")
             for path in (ROOT / "sedona_tf").rglob(pattern)
         ),
         *SHIPPED,

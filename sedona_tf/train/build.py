@@ -18,7 +18,7 @@ from sedona_tf.plans import METHODS, Decoupling, baseline, load_decoupling, requ
 from sedona_tf.recipe import check_train
 from sedona_tf.train.model import DecoupledModel, decouple
 from sedona_tf.train.momentum_sgd import MomentumSGD
-from sedona_tf.train.pipeline import Batch
+from sedona_tf.train.schedules import Batch
 
 __all__ = [
     "TRAINED_AS",

@@ -20,14 +20,12 @@ from sedona_tf.environment.process_settings import DECOUPLED, process_settings
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.train.block import Block, build_blocks
-from sedona_tf.train.optimizers import BlockOptimizer
-from sedona_tf.train.pipeline import Batch, Buffer, Pipeline, nothing
+from sedona_tf.train.optimizers import block_optimizers
 from sedona_tf.train.placement import assign_devices, exists, move
 from sedona_tf.train.probabilities import adapted_loss, adapted_metrics, link_of
+from sedona_tf.train.schedules import SCHEDULES, Batch, Buffer, Form, Pipelined, lockstep_step
 
 __all__ = ["SCHEDULES", "DecoupledModel", "decouple"]
-
-SCHEDULES = ("pipelined", "lockstep")
 
 
 def decouple(
@@ -135,7 +133,7 @@ class DecoupledModel(keras.Model):
         backbone.forget_functions()
         names = [f"block_{index + 1}_loss" for index in range(len(self.blocks) - 1)]
         self.block_losses = [keras.metrics.Mean(name=name) for name in names]
-        self._pipelines: list[Pipeline] = []
+        self._pipelined = Pipelined(self.blocks, self._learn)
         self._evaluating = False
         self._filling = False
         self.train_function: Any = None
@@ -200,7 +198,9 @@ class DecoupledModel(keras.Model):
         )
         one = len(self.blocks) == 1
         super().compile(
-            self._optimizer(optimizer, auto_scale_loss),
+            block_optimizers(
+                optimizer, self.blocks, getattr(self, "optimizer", None), auto_scale_loss
+            ),
             loss,
             loss_weights=loss_weights,
             metrics=metrics,
@@ -210,8 +210,7 @@ class DecoupledModel(keras.Model):
             jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss and one,
         )
-        for pipeline in self._pipelines:
-            pipeline.step = None  # it updates with the optimizers of before
+        self._pipelined.renew(run_eagerly)
 
     def _of_output(self, given: Any) -> Any:
         """The value given under the output's name, or the value itself."""
@@ -221,30 +220,6 @@ class DecoupledModel(keras.Model):
         if list(given) != [name]:
             raise UserError(f"the model's one output is '{name}'. Received: {list(given)}")
         return given[name]
-
-    def _optimizer(self, optimizer: Any, auto_scale: bool) -> keras.optimizers.Optimizer:
-        """The user's own optimizer for one block; else one a block."""
-        count = len(self.blocks)
-        if isinstance(optimizer, list | tuple):
-            given = [keras.optimizers.get(each) for each in optimizer]
-            if len(given) != count:
-                raise UserError(
-                    f"optimizer must hold one for each of the {count} blocks. "
-                    f"Received: {len(given)}"
-                )
-            optimizer = given[0] if count == 1 else BlockOptimizer(given)
-        if count == 1:
-            return optimizer
-        if not isinstance(optimizer, BlockOptimizer):
-            optimizer = keras.optimizers.get(optimizer)
-            present = getattr(self, "optimizer", None)
-            if isinstance(present, BlockOptimizer) and optimizer is present.leader:
-                optimizer = present  # a second compile keeps what the optimizer has learnt
-            else:
-                scaled = [auto_scale and block.in_half_precision for block in self.blocks]
-                optimizer = BlockOptimizer.following(optimizer, scaled)
-        optimizer.attach(self.blocks)
-        return optimizer
 
     def variables_by_part(self) -> dict[str, list[keras.Variable]]:
         """Names for a person to all variables of the parts, from the input up."""
@@ -366,7 +341,7 @@ class DecoupledModel(keras.Model):
             self._check_own_losses(labels, weights)
             batch = Batch(images, labels, () if weights is None else weights)
             if self.schedule == "lockstep":
-                self._lockstep_step(batch)
+                lockstep_step(self.blocks, self._learn, batch)
             else:
                 if tf.distribute.get_strategy().num_replicas_in_sync > 1:
                     raise UserError("under a strategy with replicas use schedule='lockstep'.")
@@ -393,95 +368,32 @@ class DecoupledModel(keras.Model):
         own = {metric.name for metric in self.block_losses}
         return {name: value for name, value in logs.items() if name not in own}
 
-    def _lockstep_step(self, batch: Batch) -> None:
-        for index, block in enumerate(self.blocks):
-            with tf.device(block.device):
-                features, gradients = self._learn(index, batch)
-            if index + 1 < len(self.blocks) and self.blocks[index + 1].device == block.device:
-                # On one device, a block's activations go before the next one's come.
-                with tf.control_dependencies(tf.nest.flatten(gradients)):
-                    features = tf.identity(features)
-            batch = batch._replace(features=features)
-
-    def _pipelined_step(
-        self, buffers: list[Buffer], batch: Batch, feed: tf.Tensor, go: tf.Tensor
-    ) -> None:
-        """One step of all blocks.
-
-        Args:
-            buffers: at the cuts.
-            batch: for the first block.
-            feed: whether there is a batch for the first block.
-            go: true, once the batch is there.
-        """
-        with tf.control_dependencies([tf.identity(go)]):
-            work = [(batch, feed), *(buffer.read() for buffer in buffers)]
-            for index, (block, (batch, full)) in enumerate(zip(self.blocks, work, strict=True)):
-                with tf.device(block.device):
-                    unit = block.units[-1]
-                    spec = tf.TensorSpec(unit.output_shape, unit.outputs[0].dtype)
-
-                    def learn(index=index, batch=batch):
-                        return self._learn(index, batch)[0]
-
-                    features = tf.cond(full, learn, functools.partial(nothing, spec))
-                    if index < len(buffers):
-                        buffers[index].write(batch._replace(features=features), full)
-
     @property
     def buffers(self) -> list[Buffer]:
         """Those of all forms of batches that a pipelined model has met, see `prepare`."""
-        return [buffer for pipeline in self._pipelines for buffer in pipeline.buffers]
+        return [buffer for form in self._pipelined.forms for buffer in form.buffers]
 
-    def prepare(self, batch: Batch) -> Pipeline:
-        """A pipeline's buffers and its step's function for a form of batches: shapes and types.
-
-        They are made when the form is first met, after `drain`, and stay, since traced functions
-        refer to them. Forms that alternate without a `drain` are each delayed on their own.
+    def prepare(self, batch: Batch) -> Form:
+        """A pipelined model's buffers and step for a form of batches, see `Pipelined.prepare`.
 
         Args:
             batch: tensors or specifications of what `fit` will give.
-
-        Returns:
-            The same `Pipeline` for the same form.
         """
-
-        def specify(tensor) -> tf.TensorSpec:
-            return tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype)
-
-        form = tf.nest.map_structure(specify, batch)
         with tf.init_scope():
-            if not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
-            pipeline = next((each for each in self._pipelines if each.form == form), None)
-            if pipeline is None:
-                self.drain()
-                pipeline = Pipeline(form, self._buffers(form))
-                self._pipelines.append(pipeline)
-            if pipeline.step is None:
-                step: Any = functools.partial(self._pipelined_step, pipeline.buffers)
-                signature = [form, *[tf.TensorSpec((), tf.bool)] * 2]
-                if not self.run_eagerly:
-                    step = tf.function(step, input_signature=signature, autograph=False)
-                pipeline.step = step
-        return pipeline
+            self._build_optimizer()
+            return self._pipelined.prepare(batch)
 
-    def _buffers(self, form: Batch) -> list[Buffer]:
-        """One at each cut, on the device of the block that reads it."""
-        buffers = []
-        for below, above in itertools.pairwise(self.blocks):
-            unit = below.units[-1]
-            features = tf.TensorSpec(unit.output_shape, unit.outputs[0].dtype)
-            buffers.append(Buffer(form._replace(features=features), above.device))
-        return buffers
+    def _build_optimizer(self) -> None:
+        """Not in a step: what is traced a second time may make no variables."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
 
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
-        no, yes = tf.constant(False), tf.constant(True)
-        with self._settings():
-            for pipeline in self._pipelines:
-                while any(bool(buffer.full.numpy()) for buffer in pipeline.buffers):
-                    self.prepare(pipeline.form).step(pipeline.empty(), no, yes)
+        if self._pipelined.forms:
+            with tf.init_scope(), self._settings():
+                self._build_optimizer()
+                self._pipelined.drain()
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -518,9 +430,8 @@ class DecoupledModel(keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         """As `keras.Model.make_train_function`; logs leave out blocks without a batch yet."""
-        if len(self.blocks) > 1 and not self.optimizer.built:
-            # Not in the step: what is traced a second time may make no variables.
-            self.optimizer.build(self.trainable_variables)
+        if len(self.blocks) > 1:
+            self._build_optimizer()
         made: Any = self.train_function
         super().make_train_function(force)
         step: Any = self.train_function

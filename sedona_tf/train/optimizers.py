@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ from sedona_tf.errors import UserError, first_line
 from sedona_tf.train.block import Block
 from sedona_tf.train.placement import move
 
-__all__ = ["BlockOptimizer", "follower"]
+__all__ = ["BlockOptimizer", "block_optimizers", "follower"]
 
 _EXCLUSIONS = "_exclude_from_weight_decay"
 """Begins the names of attributes of `exclude_from_weight_decay`, which `get_config` leaves out."""
@@ -237,3 +238,45 @@ class BlockOptimizer(keras.optimizers.Optimizer):
         if "leader" in config:
             return cls.following(load(config["leader"]), config["scaled"], name=config["name"])
         return cls([load(each) for each in config["optimizers"]], name=config["name"])
+
+
+def block_optimizers(
+    given: Any,
+    blocks: Sequence[Block],
+    present: keras.optimizers.Optimizer | None,
+    auto_scale: bool,
+) -> keras.optimizers.Optimizer:
+    """What `compile` makes of the optimizer that it is given.
+
+    Args:
+        given: an optimizer, its name, or a list with one a block.
+        blocks: from the input up.
+        present: the model's optimizer until now; a second `compile` with its leader keeps it, with
+            all that it has learnt.
+        auto_scale: whether blocks that compute in float16 scale their losses.
+
+    Returns:
+        The user's own optimizer for one block; else a `BlockOptimizer`.
+
+    Raises:
+        UserError: if a list does not have K optimizers, or one cannot be made once more.
+    """
+    if isinstance(given, list | tuple):
+        each = [keras.optimizers.get(one) for one in given]
+        if len(each) != len(blocks):
+            raise UserError(
+                f"optimizer must hold one for each of the {len(blocks)} blocks. "
+                f"Received: {len(each)}"
+            )
+        given = BlockOptimizer(each) if len(each) > 1 else each[0]
+    if len(blocks) == 1:
+        return given
+    if not isinstance(given, BlockOptimizer):
+        given = keras.optimizers.get(given)
+        if isinstance(present, BlockOptimizer) and given is present.leader:
+            given = present
+        else:
+            scaled = [auto_scale and block.in_half_precision for block in blocks]
+            given = BlockOptimizer.following(given, scaled)
+    given.attach(blocks)
+    return given

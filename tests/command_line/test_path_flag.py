@@ -26,7 +26,10 @@ import importlib, json, sys
 from absl import flags
 found = {}
 for command, names in json.loads(sys.argv[1]).items():
-    importlib.import_module(f"sedona_tf.{command}").define_flags()
+    module = importlib.import_module(f"sedona_tf.{command}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"sedona_tf.{command}.__main__")
+    module.define_flags()
     for name in names:
         flags.FLAGS[name].parse(f"~/{name},~/two" if name == "training" else f"~/{name}")
     found[command] = [flags.FLAGS[name].value for name in names]

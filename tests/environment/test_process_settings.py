@@ -44,6 +44,7 @@ def everything() -> dict[str, object]:
         "warnings": list(warnings.filters),
         "numpy": np.geterr(),
         "environment": dict(os.environ),
+        "cores": os.sched_getaffinity(0),
         "signals": [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
     }
 
@@ -87,15 +88,15 @@ def test_precision_is_of_losses_metrics_and_optimizers_too():
 
 
 class Watched:
-    """Notes the graph optimizer's options at every training step, and when a pipeline drains."""
+    """Notes the graph optimizer's options at every training step, and when a block learns."""
 
     def train_step(self, data):
         self.seen.append(options())
         return super().train_step(data[:2])  # without weights
 
-    def _pipelined_step(self, *arguments):
+    def _learn(self, *arguments):
         self.seen.append(options())
-        return super()._pipelined_step(*arguments)
+        return super()._learn(*arguments)
 
 
 class WatchedSearch(Watched, SearchModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from sedona_tf.train.pipeline import Batch, Buffer
+from sedona_tf.train.schedules import Batch, Buffer
 
 
 def test_holds_one_batch_of_any_size_or_none():

@@ -15,7 +15,7 @@ from sedona_tf import backbones, decouple, plans
 from sedona_tf.auxiliary import CrossEntropy
 from sedona_tf.errors import UserError
 from sedona_tf.train.optimizers import BlockOptimizer
-from sedona_tf.train.pipeline import Batch
+from sedona_tf.train.schedules import Batch, lockstep_step
 
 SEPARABLE = {"kind": "separable", "depth": 1}
 
@@ -172,7 +172,9 @@ def test_on_one_device_a_lockstep_step_learns_block_by_block(devices):
     """There the next block's batch comes when the gradients are there, and activations can go."""
     model = make(2, schedule="lockstep", devices=devices)
     images, labels = map(tf.constant, data(4))
-    step = tf.function(lambda *batch: model._lockstep_step(Batch(*batch, ())), autograph=False)
+    step = tf.function(
+        lambda *batch: lockstep_step(model.blocks, model._learn, Batch(*batch, ())), autograph=False
+    )
     operations = step.get_concrete_function(images, labels).graph.get_operations()
     waiting = [len(each.control_inputs) for each in operations if each.type == "Identity"]
     assert (max(waiting) > 9) == (devices[0] == devices[1])  # for a few dozen operations

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from sedona_tf import backbones, decouple, plans
 from sedona_tf.errors import UserError
-from sedona_tf.train.pipeline import Batch
+from sedona_tf.train.schedules import Batch
 from sedona_tf.train.state import capture, restore
 
 
