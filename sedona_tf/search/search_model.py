@@ -36,7 +36,7 @@ _NO_WEIGHTS = (
 class SearchModel(keras.Model):
     """A supernet that learns where to cut (paper, algorithm 1).
 
-    What `fit` feeds decides what a step does:
+    The form of the data decides what a step does:
 
     - `(images, labels)`: one ordinary training step of the supernet (pretraining);
     - `{"train": (images, labels), "validation": (images, labels)}`, the training part with T + 1
@@ -254,7 +254,7 @@ class SearchModel(keras.Model):
         return values
 
     def _labelled(self, data) -> tuple[tf.Tensor, tf.Tensor]:
-        """Images and class numbers of what `fit` feeds: one batch, or several in front."""
+        """Images and class numbers of one batch, or of several in front."""
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
             raise UserError(_NO_WEIGHTS)

@@ -1,4 +1,4 @@
-"""One optimizer a block, behind the face of a single one."""
+"""One optimizer a block, in the form of a single Keras optimizer."""
 
 from __future__ import annotations
 
