@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -379,7 +379,8 @@ class DecoupledModel(keras.Model):
         Args:
             batch: tensors or specifications of what `fit` will give.
         """
-        with tf.init_scope():
+        # `init_scope` leaves the graph of a step, but would also stop eager steps' tapes.
+        with contextlib.nullcontext() if tf.executing_eagerly() else tf.init_scope():
             self._build_optimizer()
             return self._pipelined.prepare(batch)
 
@@ -391,7 +392,7 @@ class DecoupledModel(keras.Model):
     def drain(self) -> None:
         """Lets every block handle what is left in the buffers; nothing new comes in."""
         if self._pipelined.forms:
-            with tf.init_scope(), self._settings():
+            with self._settings():
                 self._build_optimizer()
                 self._pipelined.drain()
 
@@ -507,7 +508,7 @@ class DecoupledModel(keras.Model):
         self.drain()
         return self.backbone.export(filepath, *args, **kwargs)
 
-    def _settings(self) -> AbstractContextManager[None]:
+    def _settings(self) -> contextlib.AbstractContextManager[None]:
         """Settings of the process while blocks learn; with one block, those of plain Keras."""
         return process_settings(graph_optimizer=DECOUPLED if len(self.blocks) > 1 else {})
 
