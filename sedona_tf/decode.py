@@ -32,7 +32,7 @@ from sedona_tf.plans.plan import Plan
 from sedona_tf.profile import cost_aware
 from sedona_tf.profile.costs import Costs
 from sedona_tf.profile.table import predicted_table
-from sedona_tf.report.table import decoupling_table
+from sedona_tf.report.tables import decoupling_table
 from sedona_tf.shipped import plan_file
 
 __all__ = ["command", "main"]

@@ -21,7 +21,7 @@ from sedona_tf.environment.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.plans.fields import candidate_name
 from sedona_tf.profile.counts import Counts, count
-from sedona_tf.report.table import aligned
+from sedona_tf.report.tables import aligned
 from sedona_tf.runs.progress import progress_bar
 from sedona_tf.train.block import Block
 from sedona_tf.train.build import build_backbone, build_decoupling, build_model, resolve

@@ -28,8 +28,8 @@ from sedona_tf.profile.weigh import (
     weigh_table,
 )
 from sedona_tf.recipe import check_train
-from sedona_tf.report.plots import COLOURS, own_style
-from sedona_tf.report.table import aligned
+from sedona_tf.report.figures import COLOURS, own_style
+from sedona_tf.report.tables import aligned
 from sedona_tf.train.build import build_backbone
 from sedona_tf.train.placement import assign_devices, device_spec
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sedona_tf.plans.decoupling import Decoupling
 from sedona_tf.profile.costs import Costs
 from sedona_tf.profile.simulator import end_to_end
-from sedona_tf.report.table import aligned
+from sedona_tf.report.tables import aligned
 
 __all__ = ["predicted_table"]
 

@@ -20,7 +20,7 @@ from sedona_tf.profile.simulator import (
     recomputed,
     simulate,
 )
-from sedona_tf.report.table import aligned
+from sedona_tf.report.tables import aligned
 from sedona_tf.train.placement import spread
 
 __all__ = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,12 @@ import numpy as np
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Plan
 from sedona_tf.plans.fields import is_name
-from sedona_tf.report.curves import checked_curves
-from sedona_tf.report.plots import checked_history
+from sedona_tf.report.history_columns import (
+    SearchColumns,
+    TrainingColumns,
+    search_columns,
+    training_columns,
+)
 from sedona_tf.runs.history import History, load_history
 from sedona_tf.runs.metrics import Metrics, load_metrics
 
@@ -27,12 +33,14 @@ class Search:
     Attributes:
         folder: its name, for people.
         plan: what it found.
-        history: what it recorded; None if that is not in the folder.
+        columns: what it recorded; None if that is not in the folder.
+        date: of its end; None if there are no columns.
     """
 
     folder: str
     plan: Plan
-    history: History | None
+    columns: SearchColumns | None = None
+    date: str | None = None
 
     def stated(self, *names: str) -> str | int | float | None:
         """A text or number of the plan's provenance, for example `stated("recipe", "seed")`.
@@ -52,12 +60,12 @@ class Training:
     Attributes:
         folder: its name, for people.
         metrics: its figures.
-        history: what it recorded; None if that is not in the folder.
+        columns: what it recorded; None if that is not in the folder.
     """
 
     folder: str
     metrics: Metrics
-    history: History | None
+    columns: TrainingColumns | None = None
 
 
 def read_folder(folder: Path) -> tuple[Search | None, Training | None]:
@@ -90,25 +98,21 @@ def read_training(folder: Path) -> Training:
         raise UserError(f"{folder} holds no metrics.json; only a finished training has a page.")
     metrics = load_metrics(path)
     history = _history(folder, "training")
-    if history is not None:
-        try:
-            for prefix in ("", "val_"):
-                checked_curves(history.columns, prefix)
-        except ValueError as error:
-            raise UserError(f"history '{folder / 'history.json'}': {error}") from error
-    return Training(_shown(folder), metrics, history)
+    if history is None:
+        return Training(_shown(folder), metrics)
+    with _named(folder):
+        return Training(_shown(folder), metrics, training_columns(history.columns))
 
 
 def _search(folder: Path) -> Search:
     plan = Plan.load(folder / "plan.json")
     history = _history(folder, "search")
-    if history is not None:
-        try:
-            _require_of_plan(history, plan)
-        except (KeyError, ValueError) as error:
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-            raise UserError(f"history '{folder / 'history.json'}': {reason}") from error
-    return Search(_shown(folder), plan, history)
+    if history is None:
+        return Search(_shown(folder), plan)
+    with _named(folder):
+        columns = search_columns(history.columns)
+        _require_of_plan(columns, plan)
+    return Search(_shown(folder), plan, columns, history.date)
 
 
 def _history(folder: Path, run: str) -> History | None:
@@ -118,13 +122,18 @@ def _history(folder: Path, run: str) -> History | None:
     return history if history is not None and history.run == run else None
 
 
-def _require_of_plan(history: History, plan: Plan) -> None:
-    columns = {**history.columns, "candidate_names": plan.candidate_names}
-    _, probability, weights, _, _ = checked_history(columns)
-    for name, recorded, found in (
-        ("cut_probability", probability, plan.cut_probability),
-        ("candidate_weights", weights, plan.candidate_weights),
-    ):
+@contextlib.contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Turns a `ValueError` about a history into a `UserError` that names its file."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"history '{folder / 'history.json'}': {error}") from error
+
+
+def _require_of_plan(columns: SearchColumns, plan: Plan) -> None:
+    for name in ("cut_probability", "candidate_weights"):
+        recorded, found = getattr(columns, name), getattr(plan, name)
         if not np.all((recorded >= 0) & (recorded <= 1 + 1e-6)):
             raise ValueError(f"{name} must hold numbers from 0 to 1.")
         if recorded[-1].shape != np.shape(found) or not np.allclose(recorded[-1], found, atol=1e-5):

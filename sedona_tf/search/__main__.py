@@ -40,7 +40,7 @@ def main() -> None:
     require_files(recipe)
     with command_line.progress():
         command_line.start_tensorflow()
-        from sedona_tf.report.table import decoupling_table
+        from sedona_tf.report.tables import decoupling_table
         from sedona_tf.search.run import run_search
 
         plan = run_search(recipe, workdir, flags.FLAGS.resume)

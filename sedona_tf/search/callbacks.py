@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf.errors import dispensable, warn
-from sedona_tf.report.plots import heat_map
+from sedona_tf.report.figures import heat_map
 from sedona_tf.runs.callbacks import NanGuard, StepCallback
 from sedona_tf.runs.event_log import EventLog
 from sedona_tf.search.pool import SnapshotPool

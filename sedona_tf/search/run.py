@@ -17,7 +17,7 @@ from sedona_tf.environment.versions import versions
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.plans import Plan
 from sedona_tf.recipe import check_search
-from sedona_tf.report.plots import search_report
+from sedona_tf.report.figures import search_report
 from sedona_tf.runs.callbacks import NanGuard, TensorBoard
 from sedona_tf.runs.checkpoints import CheckpointStore, Position
 from sedona_tf.runs.event_log import EventLog

@@ -23,7 +23,7 @@ from sedona_tf.errors import UserError, dispensable
 from sedona_tf.evaluate.ensemble import Ensemble
 from sedona_tf.evaluate.exits import Evaluation
 from sedona_tf.plans import Decoupling, Plan
-from sedona_tf.report.curves import training_curves
+from sedona_tf.report.figures import training_curves
 from sedona_tf.runs.callbacks import NanGuard, StepCallback, TensorBoard
 from sedona_tf.runs.checkpoints import CheckpointStore, Position
 from sedona_tf.runs.event_log import EventLog

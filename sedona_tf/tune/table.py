@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sedona_tf.plans.fields import candidate_name
-from sedona_tf.report.table import aligned
+from sedona_tf.report.tables import aligned
 
 if TYPE_CHECKING:  # importing it starts TensorFlow
     from sedona_tf.tune.trials import TrialRecord

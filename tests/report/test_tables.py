@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from sedona_tf.plans import Plan
-from sedona_tf.report.table import decoupling_table
+from sedona_tf.report.tables import decoupling_table
 
 
 def test_whole_table():
