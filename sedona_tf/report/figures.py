@@ -331,8 +331,8 @@ def _unit_axis(axes, count: int) -> None:
     _whole_numbers(axes.xaxis, 25)
 
 
-def _whole_numbers(axis, most: int | str = "auto") -> None:
-    """Puts whole numbers on an axis, at most about so many."""
+def _whole_numbers(axis, most: int = 9) -> None:
+    """Puts at most about so many whole numbers on an axis."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(most, integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
