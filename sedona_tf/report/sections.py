@@ -87,15 +87,10 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
     heading = f"{metrics.method}, K = {metrics.num_blocks}"
     head, validation = _percent(metrics.head), _percent(metrics.validation_error)
     ensemble = _percent(metrics.calibrated[-1] if metrics.calibrated else None)
+    ensemble_tile = ("Test error of the ensemble", f"{ensemble} %", "all exits")
     speed = metrics.images_per_second
-    shown_speed = "–" if speed is None else f"{speed:,.{0 if speed >= 100 else 1}f}"
+    shown_speed = "-" if speed is None else f"{speed:,.{0 if speed >= 100 else 1}f}"
     where = (metrics.machine, metrics.date)
-    tiles = [
-        ("Test error of the head", f"{head} %", f"{metrics.num_images:,} images"),
-        ("Test error of the ensemble", f"{ensemble} %", "all exits"),
-        ("Validation error", f"{validation} %", "of the head, at the end"),
-        ("Images per second", shown_speed, f"in training; {', '.join(where)}"),
-    ]
     return {
         "id": identifier,
         "title": f"{metrics.decoupling.backbone}: {heading}",
@@ -124,7 +119,12 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
             ("Date", metrics.date),
             ("Folder", training.folder),
         ],
-        "tiles": [tile for tile in tiles if metrics.calibrated or tile[2] != "all exits"],
+        "tiles": [
+            ("Test error of the head", f"{head} %", f"{metrics.num_images:,} images"),
+            *([ensemble_tile] if metrics.calibrated else []),
+            ("Validation error", f"{validation} %", "of the head, at the end"),
+            ("Images per second", shown_speed, f"in training; {', '.join(where)}"),
+        ],
         "network": _network(metrics.decoupling, metrics.units),
         "pictures": _training_pictures(training, identifier),
         "classifiers": classifier_rows(
@@ -173,7 +173,7 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _percent(error: float | None) -> str:
-    return "–" if error is None else f"{100 * error:.2f}"
+    return "-" if error is None else f"{100 * error:.2f}"
 
 
 def _count(search: Search, *names: str) -> str | None:

@@ -152,7 +152,7 @@ def test_tables_have_the_trainings_numbers(both):
     last = f"{100 * errors['calibrated_ensembles'][-1]:.2f}"
     where, end = ["x86_64, 2 cores", "2026-11-24"], ["10.05", "2,258"]
     assert sedona[1:] == ["sedona", *where, "3", "0", "12.34", last, *end]
-    assert backprop[1:] == ["backprop", *where, "1", "0", "12.34", "–", *end]
+    assert backprop[1:] == ["backprop", *where, "1", "0", "12.34", "-", *end]
 
 
 def test_only_what_can_be_compared_stands_together(tmp_path):
