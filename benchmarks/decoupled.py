@@ -155,7 +155,7 @@ def child(arguments) -> None:
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)
     if settings.get("keras"):
-        from hypergradient import keras_normalization
+        from keras_twins import keras_normalization
 
         resnet.BatchNormalization = keras_normalization
     backbone = build(arguments.backbone, arguments.width)

@@ -28,10 +28,10 @@ from sedona_tf.environment.kernels import choose_kernels, usable_cores
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 choose_kernels()
 
-import keras
 import numpy as np
 import tensorflow as tf
 from decoupled import peak_mb
+from keras_twins import keras_normalization, keras_pointwise_pool
 
 from sedona_tf import backbones
 from sedona_tf.auxiliary import candidates_from, separable
@@ -40,24 +40,6 @@ from sedona_tf.search.field import State, relaxed_field
 from sedona_tf.search.hypergradient import hypergradient
 from sedona_tf.search.inner_optimizer import InnerOptimizer
 from sedona_tf.search.supernet import Supernet
-
-
-def keras_normalization(name: str):
-    """Keras' own normalisation with our constants."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)
-
-
-def keras_pointwise_pool(filters: int, name: str):
-    """The four Keras layers that `PointwisePool` stands for."""
-    return keras.Sequential(
-        [
-            keras.layers.Conv2D(filters, 1, use_bias=False),
-            keras_normalization("bn"),
-            keras.layers.ReLU(),
-            keras.layers.GlobalAveragePooling2D(),
-        ],
-        name=name,
-    )
 
 
 def supernet(arguments, of_keras: bool = False) -> Supernet:
