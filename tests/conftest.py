@@ -25,6 +25,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
+from sedona_tf.environment.custom_gradients import dropped_gradients
+
 # Before anything starts TensorFlow: replicas are tested on two devices of one CPU, and one thread
 # an operation fixes the order of sums, which tests of equal bits rely on.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -43,7 +45,8 @@ if ON_GPU:
 @pytest.fixture(scope="module", autouse=True)
 def _released():
     """Graphs refer to one another in circles; uncollected, a run of all tests takes 20 GB."""
-    yield
+    with dropped_gradients():
+        yield
     gc.collect()
 
 
