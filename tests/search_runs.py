@@ -68,8 +68,10 @@ def help_of(name: str) -> tuple[str, set[str]]:
 class Running:
     """The command in the background; killed on leaving the `with` block."""
 
-    def __init__(self, workdir: Path, *arguments: str, command: str = "search") -> None:
-        self.workdir = workdir
+    def __init__(
+        self, workdir: Path, *arguments: str, command: str = "search", **environment: str
+    ) -> None:
+        self.workdir, self.environment = workdir, ENVIRONMENT | environment
         self.module = f"sedona_tf.{command}"
         self.arguments = [f"--workdir={workdir}", *arguments]
 
@@ -79,7 +81,7 @@ class Running:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=ENVIRONMENT,
+            env=self.environment,
         )
         return self
 
