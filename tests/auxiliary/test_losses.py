@@ -29,5 +29,5 @@ def test_both_forms_equal_the_definition(float64, smoothing):
 
 
 def test_refuses_other_smoothing():
-    with pytest.raises(UserError, match=r"in \[0, 1\). Received: 1"):
+    with pytest.raises(UserError, match="smoothing"):
         CrossEntropy(1)

@@ -60,15 +60,15 @@ def test_saves_and_loads(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "resnet5O"}, "Did you mean 'resnet50'"),
-        ({"stem": "imagnet"}, "Did you mean 'imagenet'"),
+        ({"name": "resnet5O"}, "resnet50"),
+        ({"stem": "imagnet"}, "imagenet"),
         ({"input_shape": (32, 32)}, "input_shape"),
-        ({"num_classes": 1}, "num_classes must be at least 2. Received: 1"),
-        ({"width": 0}, "width must be at least 4. Received: 0"),
-        ({"name": "vgg11", "input_shape": (8, 8, 1)}, "at least 32x32"),
+        ({"num_classes": 1}, "num_classes"),
+        ({"width": 0}, "width"),
+        ({"name": "vgg11", "input_shape": (8, 8, 1)}, "32x32"),
     ],
 )
 def test_refuses(arguments, message):
     good = {"name": "resnet18", "input_shape": (8, 8, 1), "num_classes": 10}
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=message):
         backbones.build(**{**good, **arguments})

@@ -252,31 +252,31 @@ def conv(**options) -> keras.layers.Layer:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: keras.layers.Dense(3), "model must be a keras.Model. Received: Dense"),
-        (Subclassed, "must be functional or Sequential: a Subclassed"),
-        (lambda: keras.Sequential([conv()]), "begin it with keras.Input"),
-        (lambda: several(2, 1), "must have one input. Received: 2 inputs"),
-        (lambda: several(1, 2), "must have one output. Received: 2 outputs"),
+        (lambda: keras.layers.Dense(3), "keras.Model"),
+        (Subclassed, "Subclassed"),
+        (lambda: keras.Sequential([conv()]), "keras.Input"),
+        (lambda: several(2, 1), "2 inputs"),
+        (lambda: several(1, 2), "2 outputs"),
         (
             lambda: keras.Sequential([keras.Input((9,)), keras.layers.Dense(3)]),
-            r"images \(height, width, channels\). Received: \(9,\)",
+            r"\(9,\)",
         ),
         (
             lambda: keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 8)]),
-            r"one score a class, \(classes,\). Received: \(1, 1, 3\)",
+            r"\(1, 1, 3\)",
         ),
-        (lambda: chain(conv(), shape=(None, None, 1)), "must have known sizes"),
-        (lambda: chain(), "'chain' cannot be cut: it has 1 places"),
-        (shared, "layer 'twice' is used in several units"),
-        (lambda: chain(Remembering(name="odd"), conv()), "layer 'odd' is stateful"),
-        (lambda: chain(Subclassed(name="odd"), conv()), "layer 'odd' is a model with code"),
-        (lambda: chain(conv(kernel_regularizer="l2")), "layer 'second' adds a loss of its own"),
-        (lambda: chain(conv(activity_regularizer="l2")), "layer 'second' adds a loss of its own"),
+        (lambda: chain(conv(), shape=(None, None, 1)), "sizes"),
+        (lambda: chain(), "'chain'"),
+        (shared, "'twice'"),
+        (lambda: chain(Remembering(name="odd"), conv()), "'odd' is stateful"),
+        (lambda: chain(Subclassed(name="odd"), conv()), "'odd' is a model"),
+        (lambda: chain(conv(kernel_regularizer="l2")), "'second'"),
+        (lambda: chain(conv(activity_regularizer="l2")), "'second'"),
         (
             lambda: chain(
                 keras.layers.MaxPooling2D(2, data_format="channels_first", name="odd"), conv()
             ),
-            "layer 'odd' has channels first",
+            "'odd' has channels",
         ),
     ],
 )
@@ -288,7 +288,7 @@ def test_refuses(make, message):
 
 @pytest.mark.parametrize("max_units", [1, 2.0, True])
 def test_refuses_numbers_of_units(max_units):
-    with pytest.raises(UserError, match="max_units must be an integer of at least 2"):
+    with pytest.raises(UserError, match="max_units"):
         Backbone.from_keras(residual(), max_units=max_units)
 
 
@@ -320,13 +320,13 @@ def test_recipes_join_units():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet18", {"max_units": 3}, "leave it at 0 for 'resnet18'. Received: 3"),
-        ("keras:ResNet50", {"max_units": 1}, "max_units must be .* at least 2. Received: 1"),
-        ("keras:ResNet50", {"max_units": -1}, "max_units must be .* at least 2. Received: -1"),
-        ("keras:ResNet5O", {}, "Did you mean 'ResNet50'"),
-        ("keras:ResNet50", {"width": 64}, "leave them at 16 and 'small'. Received: 64"),
-        ("keras:ResNet50", {"stem": "imagenet"}, "leave them at 16 and 'small'"),
-        ("keras:ResNet50", {"input_shape": (8, 8, 3)}, "must be at least 32x32"),
+        ("resnet18", {"max_units": 3}, "max_units"),
+        ("keras:ResNet50", {"max_units": 1}, "max_units"),
+        ("keras:ResNet50", {"max_units": -1}, "max_units"),
+        ("keras:ResNet5O", {}, "ResNet50'"),
+        ("keras:ResNet50", {"width": 64}, "64"),
+        ("keras:ResNet50", {"stem": "imagenet"}, "'small'"),
+        ("keras:ResNet50", {"input_shape": (8, 8, 3)}, "32x32"),
     ],
 )
 def test_refuses_networks_of_keras(name, options, message):

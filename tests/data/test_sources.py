@@ -60,7 +60,7 @@ def test_limit_and_image_size():
 
 @pytest.mark.parametrize("name", ["digits", "synthetic"])
 def test_what_would_fill_the_memory_is_refused(name):
-    with pytest.raises(UserError, match="Allowed: 4 GiB"):
+    with pytest.raises(UserError, match="4 GiB"):
         load(name, "train", limit=1_000, image_size=10_000)
 
 
@@ -89,7 +89,7 @@ def test_source_accepts_both_types():
 
 
 REFUSED = {
-    "label above": ({"num_classes": 2}, "image 2 has label 2. Allowed: 0 to num_classes - 1 = 1"),
+    "label above": ({"num_classes": 2}, "image 2 has label 2"),
     "label below": ({"labels": LABELS - 1}, "image 0 has label -1"),
     "count": ({"labels": LABELS[:3]}, "4 images, 3 labels"),
     "rank": ({"images": IMAGES[..., 0]}, r"shape \(4, 3, 3\)"),
@@ -114,10 +114,10 @@ def test_source_refuses(case):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"split": "tset"}, "Did you mean 'test'"),
-        ({"limit": -1}, "limit must not be negative"),
-        ({"image_size": -1}, "image_size must not be negative"),
-        ({"num_classes": 0}, "num_classes must be positive"),
+        ({"split": "tset"}, "'test'"),
+        ({"limit": -1}, "limit"),
+        ({"image_size": -1}, "image_size"),
+        ({"num_classes": 0}, "num_classes"),
         ({"num_classes": 5}, r"'digits': image \d+ has label [5-9]\."),
     ],
 )
@@ -164,15 +164,15 @@ def test_catalogue_reads_a_prepared_data_set(prepared, monkeypatch):
     assert load("tiny_mixed", "train", data_dir=prepared, image_size=4).images.shape[1:3] == (4, 4)
     stored = load("tiny_same", "train", data_dir=prepared, image_size=6, as_stored=True)
     assert stored.images.shape[1:3] == (6, 6)  # it declares (None, None, 3)
-    with pytest.raises(UserError, match="several sizes; set image_size"):
+    with pytest.raises(UserError, match="image_size"):
         load("tiny_mixed", "train", data_dir=prepared)
-    with pytest.raises(UserError, match="cannot read split 'none'") as caught:
+    with pytest.raises(UserError, match="'none'") as caught:
         load("tiny_same", "none", data_dir=prepared)
     assert "\n" not in str(caught.value)
 
 
 def test_catalogue_without_pairs(prepared):
-    with pytest.raises(UserError, match="'tiny_same' does not name a pair"):
+    with pytest.raises(UserError, match="tiny_same"):
         load("tiny_same", "train", data_dir=prepared)
 
 
@@ -181,7 +181,7 @@ def test_catalogue_without_a_test_split(prepared, monkeypatch):
     supervise(monkeypatch)
     settings = recipe.paper().data
     settings.source, settings.data_dir, settings.image_size = "tiny_same", prepared, 4
-    with pytest.raises(UserError, match="split 'test' of 'tiny_same', which has train.*test_split"):
+    with pytest.raises(UserError, match="test_split"):
         load_section(settings, "test")
     settings.train_split, settings.test_split = "train[:6]", "train[6:]"
     values = [load_section(settings, s).images[:, 0, 0, 0].tolist() for s in ("train", "test")]
@@ -213,16 +213,16 @@ def test_a_limit_is_what_is_decoded(prepared, monkeypatch):
 def test_catalogue_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # Makes its import fail.
     assert load("digits", "test").num_classes == 10
-    with pytest.raises(UserError, match="Did you mean 'digits'.*pip install"):
+    with pytest.raises(UserError, match="'digits'.*pip install"):
         load("digit", "train")
 
 
 def test_catalogue_offline_and_unknown(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    with pytest.raises(UserError, match="unknown data 'nothing_like_it'") as caught:
+    with pytest.raises(UserError, match="nothing_like_it") as caught:
         load("nothing_like_it", "train", data_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match="folder"):
         load("mnist", "train", data_dir=str(tmp_path / "none"))
 
     def unresolved(*arguments):
@@ -230,7 +230,7 @@ def test_catalogue_offline_and_unknown(tmp_path, monkeypatch):
 
     monkeypatch.setattr(catalogue.urllib.request, "getproxies", dict)
     monkeypatch.setattr(catalogue.socket, "getaddrinfo", unresolved)
-    with pytest.raises(UserError, match="'mnist' is not prepared in .*: no network") as caught:
+    with pytest.raises(UserError, match="no network") as caught:
         load("mnist", "train", data_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -256,8 +256,8 @@ def test_catalogue_refuses_large_and_failed(monkeypatch):
     )
     monkeypatch.setattr(tfds, "builder", lambda *arguments, **named: fake)
     for arguments in ({}, {"image_size": 2048, "limit": 1025}):
-        with pytest.raises(UserError, match="takes 4.0 GiB.*Allowed: 4 GiB"):
+        with pytest.raises(UserError, match="4 GiB"):
             load("huge", "train", **arguments)
     monkeypatch.setattr(catalogue.urllib.request, "getproxies", lambda: {"https": "proxy"})
-    with pytest.raises(UserError, match="cannot be downloaded: checksum$"):
+    with pytest.raises(UserError, match="checksum"):
         load("huge", "train", limit=4096)

@@ -196,10 +196,10 @@ def test_half_precision_and_predsim(held_out):
 def test_refusals(model, held_out):
     images, labels = held_out
     for temperatures in ((1.0, 1.0), (1.0, 0.0, 1.0), (1.0, math.inf, 1.0)):
-        with pytest.raises(UserError, match="temperatures must be 3 positive numbers"):
+        with pytest.raises(UserError, match="temperatures"):
             evaluate_exits(model, None, temperatures)
     for last in (-1, 3, 1.0, True):
-        with pytest.raises(UserError, match="last must be a whole number from 0 to 2"):
+        with pytest.raises(UserError, match="last"):
             Ensemble(model, last)
     ensemble = Ensemble(model)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels))

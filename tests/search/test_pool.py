@@ -48,6 +48,6 @@ def test_files_come_and_go(tmp_path):
 
 @pytest.mark.parametrize("capacity", [0, -1])
 def test_a_pool_holds_at_least_one(capacity, tmp_path):
-    with pytest.raises(UserError, match=f"snapshots must be at least 1. Received: {capacity}"):
+    with pytest.raises(UserError, match="snapshots"):
         SnapshotPool(tmp_path / "snapshots", capacity)
     assert not (tmp_path / "snapshots").exists()

@@ -90,5 +90,5 @@ def linear(x, *, num_classes, narrow):
 def test_two_units_are_needed():
     unit = tiny_backbone().units[0]
     head = build_part("head", unit.output_shape[1:], keras.layers.Flatten())
-    with pytest.raises(UserError, match="at least two units.*Received: one with 1"):
+    with pytest.raises(UserError, match="two units"):
         Supernet(Backbone([unit], head, name="one"), CANDIDATES)

@@ -21,7 +21,7 @@ def test_reads_the_last_and_sets_all():
     optimizer.learning_rate = 0.125
     assert [float(one.learning_rate) for one in each] == [0.125, 0.125]
     assert optimizer.variables == [*each[0].variables, *each[1].variables]
-    with pytest.raises(UserError, match="no step of its own"):
+    with pytest.raises(UserError, match="step"):
         optimizer.apply([keras.ops.ones(1)], [weights[0]])
 
 
@@ -33,7 +33,7 @@ def test_settings_survive_the_config():
     for one in found.of_blocks:
         assert one.get_config() == given.of_blocks[0].get_config()
         assert one is not given.of_blocks[0]
-    with pytest.raises(UserError, match="at least one optimizer"):
+    with pytest.raises(UserError, match="optimizer"):
         BlockOptimizer([])
 
 
