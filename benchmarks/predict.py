@@ -1,4 +1,4 @@
-r"""What the simulator predicts where nothing here can measure: the paper's plans, many devices.
+r"""What is predicted where nothing here can measure: the paper's plans, many devices.
 
 Usage: python benchmarks/predict.py published [--device GPU:0 --width 64]
        python benchmarks/predict.py scaling [--output docs/images/scaling.png]
@@ -52,10 +52,7 @@ def measure(name: str, candidates, arguments):
     make_folder(Path("runs"))
     cache = CostCache("runs/benchmark_part_costs.json")
     backbone = backbones.build(name, (32, 32, 3), 10, width=arguments.width)
-    words = "one core" if arguments.device == "CPU:0" else arguments.device
-    return measure_costs(
-        backbone, candidates, arguments.batch, arguments.device, words, cache=cache
-    )
+    return measure_costs(backbone, candidates, arguments.batch, arguments.device, cache)
 
 
 def published(arguments) -> dict:
@@ -63,7 +60,7 @@ def published(arguments) -> dict:
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans import Decoupling, Plan
     from sedona_tf.profile import cost_aware
-    from sedona_tf.profile.simulator import end_to_end, simulate
+    from sedona_tf.profile.predict import end_to_end, predict
     from sedona_tf.shipped import plan_file
 
     batch, barrier = arguments.batch, arguments.device == "CPU:0"
@@ -78,13 +75,13 @@ def published(arguments) -> dict:
             parts = costs.of(decoupling)
             row["share_of_block"] = [round(part.seconds / alone, 3) for part in parts]
             row["share_of_nets"] = round(sum(p.seconds for p in parts) / alone - 1, 3)
-            row["pipelined"] = round(alone / simulate(parts, batch, barrier=barrier).step_s, 2)
-            lockstep = simulate(parts, batch, "lockstep", barrier=barrier)
+            row["pipelined"] = round(alone / predict(parts, batch, barrier=barrier).step_s, 2)
+            lockstep = predict(parts, batch, "lockstep", barrier=barrier)
             row["lockstep"] = round(alone / lockstep.step_s, 2)
             plan = Plan.indifferent(costs.backbone, costs.units, costs.candidates)
             best = cost_aware.decode(plan, blocks, costs, balance=1.0)
             row["balanced_cut_after"] = best.cut_after
-            balanced = simulate(costs.of(best), batch, barrier=barrier)
+            balanced = predict(costs.of(best), batch, barrier=barrier)
             row["balanced_pipelined"] = round(alone / balanced.step_s, 2)
             result[f"{name}, K = {blocks}"] = row
     return result
@@ -97,7 +94,7 @@ def scaling(arguments) -> dict:
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.plans import Plan
     from sedona_tf.profile import cost_aware
-    from sedona_tf.profile.simulator import Link, end_to_end, predict_data_parallel, simulate
+    from sedona_tf.profile.predict import Link, end_to_end, predict, predict_data_parallel
 
     costs = measure("resnet152", [Candidate("mlp_sr")], arguments)
     batch = arguments.batch
@@ -105,7 +102,7 @@ def scaling(arguments) -> dict:
     alone = end_to_end(costs).seconds
     inside = Link(1e10, 10e-6)
     result: dict = {"devices": [1, 2, 4, 8, 16, 32, 64]}
-    for words, (bandwidth, latency) in LINKS.items():
+    for link_name, (bandwidth, latency) in LINKS.items():
         between = Link(bandwidth, latency)
         decoupled, shared = [], []
         for devices in result["devices"]:
@@ -115,16 +112,16 @@ def scaling(arguments) -> dict:
             links = [
                 between if k % HOST_SIZE == HOST_SIZE - 1 else inside for k in range(count - 1)
             ]
-            step = simulate(parts, batch, link=links).step_s
+            step = predict(parts, batch, link=links).step_s
             decoupled.append(round(alone / step, 2))
             link = inside if devices <= HOST_SIZE else between
             shared.append(round(alone / predict_data_parallel(costs, devices, link).step_s, 2))
-        result[words] = {"decoupled": decoupled, "data_parallel": shared}
+        result[link_name] = {"decoupled": decoupled, "data_parallel": shared}
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for (words, curves), style in zip(list(result.items())[1:], ("-", "--"), strict=True):
+    for (link_name, curves), style in zip(list(result.items())[1:], ("-", "--"), strict=True):
         for name, colour in (("decoupled", "#0072B2"), ("data_parallel", "#E69F00")):
-            label = f"{name.replace('_', ' ')}, {words} between hosts"
+            label = f"{name.replace('_', ' ')}, {link_name} between hosts"
             axes.plot(result["devices"], curves[name], "o" + style, color=colour, label=label)
     axes.plot(result["devices"], result["devices"], ":", color="black", label="ideal")
     axes.set_xscale("log", base=2)
@@ -144,7 +141,7 @@ def trade(arguments) -> dict:
     from sedona_tf.plans import Plan
     from sedona_tf.profile import cost_aware
     from sedona_tf.profile.costs import Costs
-    from sedona_tf.profile.simulator import end_to_end, simulate
+    from sedona_tf.profile.predict import end_to_end, predict
     from sedona_tf.shipped import plan_file
 
     plan = Plan.load(plan_file(TRADED))
@@ -164,8 +161,7 @@ def trade(arguments) -> dict:
             "cut_after": decoupling.cut_after,
             "depths": [net["depth"] for net in decoupling.auxiliary],
             "score": round(decoupling.provenance["score"], 3),
-            "pipelined": round(alone / simulate(parts, batch).step_s, 2),
-            "cores_of_one_process": round(alone / simulate(parts, batch, helping=True).step_s, 2),
+            "pipelined": round(alone / predict(parts, batch).step_s, 2),
         }
     return result
 
@@ -175,19 +171,17 @@ def measure_traded(plan):
     import runpy
 
     from sedona_tf.auxiliary import candidates_from
-    from sedona_tf.environment.kernels import processor
-    from sedona_tf.profile.dry_run import data_like
+    from sedona_tf.profile.dry_run import stated_data
     from sedona_tf.profile.measure import measure_costs
     from sedona_tf.shipped import recipe_file
     from sedona_tf.train.build import build_backbone
 
     recipe = runpy.run_path(recipe_file(TRADED))["get_config"]()
-    shape, classes, _ = data_like(recipe)
+    stated = stated_data(recipe)
     return measure_costs(
-        build_backbone(recipe, shape, classes),
+        build_backbone(recipe, stated.shape, stated.num_classes),
         candidates_from(plan.candidates),
         recipe.train.batch_size,
-        words=f"one core, {processor()}",
     )
 
 

@@ -9,7 +9,14 @@ from collections.abc import Sequence
 
 from sedona_tf.environment.cgroups import core_limit, memory_limit
 
-__all__ = ["choose_kernels", "count_cpus", "processor", "share_of_cores", "usable_cores"]
+__all__ = [
+    "choose_kernels",
+    "count_cpus",
+    "keep_to_share_of_cores",
+    "processor",
+    "share_of_cores",
+    "usable_cores",
+]
 
 
 def choose_kernels(devices: int = 1) -> None:
@@ -51,6 +58,12 @@ def usable_cores() -> int:
 def share_of_cores(devices: int) -> int:
     """Cores that each of so many devices has to itself, at least one."""
     return max(usable_cores() // devices, 1)
+
+
+def keep_to_share_of_cores(devices: int) -> None:
+    """Keeps this process to the cores that one of several CPU devices has to itself."""
+    if devices > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: share_of_cores(devices)])
 
 
 def count_cpus(devices: str | Sequence[str]) -> int:

@@ -14,7 +14,6 @@ recommendation. All but the first table are predictions. It reads no data. See d
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from absl import flags
@@ -23,10 +22,10 @@ from sedona_tf import command_line
 from sedona_tf.command_line.blocks_flag import numbers_of_blocks
 from sedona_tf.command_line.path_flag import define_path
 from sedona_tf.command_line.recipe_flag import define_recipe
-from sedona_tf.environment.kernels import count_cpus, processor, share_of_cores, usable_cores
+from sedona_tf.environment.kernels import count_cpus, keep_to_share_of_cores
 from sedona_tf.plans import Plan
 from sedona_tf.profile.costs import COSTS_FILE, require_no_costs
-from sedona_tf.profile.simulator import Link
+from sedona_tf.profile.predict import Link
 from sedona_tf.recipe import check_train
 from sedona_tf.shipped import plan_file
 
@@ -64,10 +63,9 @@ def main() -> None:
         Plan.load(plan)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_profile")
     require_no_costs(workdir)
-    count = count_cpus(devices)
-    cores, share = usable_cores(), _take_share(count)
-    bandwidth = flags.FLAGS.bandwidth
+    count, bandwidth = count_cpus(devices), flags.FLAGS.bandwidth
     link = Link(bandwidth * 1e9 if bandwidth else float("inf"), flags.FLAGS.latency / 1e3)
+    keep_to_share_of_cores(count)  # before TensorFlow makes its threads
     with command_line.progress():
         command_line.start_tensorflow(count)
         from sedona_tf.profile.run import profile
@@ -83,18 +81,9 @@ def main() -> None:
             batch_size=flags.FLAGS.batch,
             link=link,
             cache=flags.FLAGS.cache,
-            words=f"{share} of {cores} cores, {processor()}",
         )
     print(tables)
     print(f"wrote {workdir / COSTS_FILE} and {workdir / 'front.png'}")
-
-
-def _take_share(devices: int) -> int:
-    """Keeps to the cores that one of several CPU devices has to itself; returns how many."""
-    share = share_of_cores(devices)
-    if devices > 1 and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:share])
-    return share
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from sedona_tf.profile.costs import Costs
 
 __all__ = ["Choice", "choose", "decode", "front"]
 
-EQUAL = 1e-12
-"""Sums of the same scores in another order differ by less."""
+SCORE_ROUNDING = 1e-12
+"""By which sums of the same scores in another order may differ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,19 +102,19 @@ def front(
     costs.require(plan)
     scores = _scores(plan)
     seconds, memory = _segments(costs)
-    most = math.inf if max_memory is None else max_memory
-    allowed = memory <= most
+    max_memory = math.inf if max_memory is None else max_memory
+    allowed = memory <= max_memory
     found: list[Choice] = []
     limit = math.inf
     while True:
-        best = _best(scores, seconds, allowed & (seconds < limit), num_blocks)
+        best = _best(scores, allowed & (seconds < limit), num_blocks)
         if best is None:
             break
         cuts, chosen, score = best
         blocks = costs.blocks(cuts, chosen)
         slowest = max(block.seconds for block in blocks)
         peak = max(block.resident_bytes for block in blocks)
-        if found and score >= found[-1].score - EQUAL:
+        if found and score >= found[-1].score - SCORE_ROUNDING:
             found.pop()
         found.append(Choice(cuts, chosen, score, slowest, peak))
         limit = max(
@@ -125,7 +125,8 @@ def front(
         )
     if not found:
         raise UserError(
-            f"no decoupling into {num_blocks} blocks keeps every block within {most / 2**20:g} MiB."
+            f"no decoupling into {num_blocks} blocks keeps every block within "
+            f"{max_memory / 2**20:g} MiB."
         )
     return found
 
@@ -156,13 +157,13 @@ def choose(
     least = choices[-1].slowest_s
     if max_slowdown is not None:
         choices = [each for each in choices if each.slowest_s <= max_slowdown * least]
-    top = choices[0].score or 1.0
+    best_score = choices[0].score or 1.0
 
-    def worth(each: Choice) -> float:
-        return (1 - balance) * each.score / top - balance * each.slowest_s / (least or 1.0)
+    def objective(each: Choice) -> float:
+        return (1 - balance) * each.score / best_score - balance * each.slowest_s / (least or 1.0)
 
-    best = max(map(worth, choices))
-    near = [each for each in choices if worth(each) >= best - (1 - balance) * tolerance / top]
+    lowest = max(map(objective, choices)) - (1 - balance) * tolerance / best_score
+    near = [each for each in choices if objective(each) >= lowest]
     return min(near, key=lambda each: each.slowest_s)
 
 
@@ -190,25 +191,25 @@ def _segments(costs: Costs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _best(
-    scores: np.ndarray, seconds: np.ndarray, allowed: np.ndarray, num_blocks: int
+    scores: np.ndarray, allowed: np.ndarray, num_blocks: int
 ) -> tuple[tuple[int, ...], tuple[int, ...], float] | None:
     """The best score with allowed blocks only: cuts, candidates, score; None if there is none."""
-    count = seconds.shape[0]
-    gain = np.concatenate([np.zeros((1, scores.shape[1])), scores, np.zeros((1, scores.shape[1]))])
-    worth = np.where(allowed, gain[None], -np.inf)  # (low, high, candidate)
-    which, worth = worth.argmax(axis=2), worth.max(axis=2)
-    value = np.where(np.arange(count + 1) == 0, 0.0, -np.inf)
-    history = []
+    count = allowed.shape[0]
+    end_scores = np.pad(scores, ((1, 1), (0, 0)))  # neither input nor head adds to the score
+    of_blocks = np.where(allowed, end_scores[None], -np.inf)  # (low, high, candidate)
+    candidate, of_blocks = of_blocks.argmax(axis=2), of_blocks.max(axis=2)
+    best = np.where(np.arange(count + 1) == 0, 0.0, -np.inf)  # of the units so far, by their number
+    begins = []
     for _ in range(num_blocks):
-        reach = value[:count, None] + worth
-        history.append(reach.argmax(axis=0))
-        value = reach.max(axis=0)
-    if not np.isfinite(value[count]):
+        sums = best[:count, None] + of_blocks
+        begins.append(sums.argmax(axis=0))
+        best = sums.max(axis=0)
+    if not np.isfinite(best[count]):
         return None
     edges = [count]
-    for before in reversed(history):
-        edges.append(int(before[edges[-1]]))
+    for begin in reversed(begins):
+        edges.append(int(begin[edges[-1]]))
     edges.reverse()
     cuts = tuple(edges[1:-1])
-    chosen = tuple(int(which[low, high]) for low, high in zip(edges, edges[1:-1], strict=False))
-    return cuts, chosen, float(value[count])
+    chosen = tuple(int(candidate[low, high]) for low, high in zip(edges, edges[1:-1], strict=False))
+    return cuts, chosen, float(best[count])

@@ -1,4 +1,4 @@
-"""What the parts of a network cost on a device: the table that plans are weighed with."""
+"""What the parts of a network cost on a device, and so what blocks of them cost."""
 
 from __future__ import annotations
 

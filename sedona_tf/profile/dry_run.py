@@ -1,7 +1,7 @@
 """A training run without its data: everything is built and a few steps are taken on noise.
 
-Whatever can be wrong with a recipe, a plan, a number of blocks or a device shows in a minute, and
-so does what each block costs. The data are taken to be as `data.dry_run` in the recipe says.
+A minute shows whether recipe, plan, number of blocks and devices are right, and what each block
+costs. The data are taken to be as `data.dry_run` in the recipe says.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import ml_collections
 import numpy as np
@@ -27,7 +28,21 @@ from sedona_tf.train.block import Block
 from sedona_tf.train.build import build_backbone, build_decoupling, build_model, resolve
 from sedona_tf.train.model import DecoupledModel
 
-__all__ = ["BlockCost", "DryRun", "block_counts", "data_like", "dry_run"]
+__all__ = ["BlockCost", "DryRun", "block_counts", "StatedData", "dry_run", "stated_data"]
+
+
+class StatedData(NamedTuple):
+    """What a recipe says of its data.
+
+    Attributes:
+        shape: of an image, `(height, width, channels)`.
+        num_classes: of the task.
+        images: of an epoch.
+    """
+
+    shape: tuple[int, int, int]
+    num_classes: int
+    images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +55,7 @@ class BlockCost:
         device: where it lives.
         parameters: trainable ones, of units and classifier.
         flops: of the forward pass of the recipe's batch through both.
-        activation_bytes: that the batch's backward pass reads; see `profiling.counts`.
+        activation_bytes: that the batch's backward pass reads; see `profile.counts`.
     """
 
     units: tuple[int, int]
@@ -133,7 +148,7 @@ def dry_run(
         UserError: for anything wrong with what was given, or if the loss is not finite.
     """
     recipe = resolve(recipe, method)
-    shape, classes, images = data_like(recipe)
+    shape, classes, images = stated_data(recipe)
     if batch_size < 1:
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
@@ -191,20 +206,24 @@ def block_counts(block: Block, batch_size: int) -> Counts:
     return count(forward, [spec], [variable.value for variable in block.trainable_variables])
 
 
-def data_like(recipe: ml_collections.ConfigDict) -> tuple[tuple[int, int, int], int, int]:
-    """Shape of an image, classes and images of an epoch, without looking at the data."""
-    settings, like = recipe.data, recipe.data.dry_run
-    shape = tuple(like.shape)
-    if len(shape) != 3 or min(shape) < 1 or like.images < 1 or like.classes < 2:
+def stated_data(recipe: ml_collections.ConfigDict) -> StatedData:
+    """What a recipe says of its data, which are not looked at.
+
+    Raises:
+        UserError: if `data.dry_run` is out of range.
+    """
+    settings, stated = recipe.data, recipe.data.dry_run
+    shape = tuple(stated.shape)
+    if len(shape) != 3 or min(shape) < 1 or stated.images < 1 or stated.classes < 2:
         raise UserError(
             "data.dry_run must have images from 1, a shape (height, width, channels) and classes "
-            f"from 2. Received: {like.images}, {shape}, {like.classes}"
+            f"from 2. Received: {stated.images}, {shape}, {stated.classes}"
         )
     if settings.image_size:
         shape = (settings.image_size, settings.image_size, shape[2])
-    images = min(like.images, settings.limit or like.images)
+    images = min(stated.images, settings.limit or stated.images)
     held_out = recipe.train.validation_fraction
-    return shape, like.classes, max(round(images * (1 - held_out)), 1)
+    return StatedData(shape, stated.classes, max(round(images * (1 - held_out)), 1))
 
 
 def _steps(model: DecoupledModel, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[float, float]:

@@ -9,31 +9,30 @@ from pathlib import Path
 import ml_collections
 
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.backbones import Backbone
 from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError, dispensable
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.plans import BASELINES, Plan
 from sedona_tf.profile.cache import CostCache
-from sedona_tf.profile.costs import COSTS_FILE, Costs, require_no_costs
-from sedona_tf.profile.dry_run import data_like
-from sedona_tf.profile.measure import hardware, measure_costs
-from sedona_tf.profile.simulator import LOCAL, Link
-from sedona_tf.profile.weigh import (
+from sedona_tf.profile.comparison import (
     Devices,
     FrontPoint,
-    alternatives,
+    comparison_table,
     front_table,
     fronts,
-    weigh_table,
+    ways_to_train,
 )
+from sedona_tf.profile.costs import COSTS_FILE, require_no_costs
+from sedona_tf.profile.dry_run import stated_data
+from sedona_tf.profile.measure import measure_costs
+from sedona_tf.profile.predict import LOCAL, Link
+from sedona_tf.profile.table import cost_table
 from sedona_tf.recipe import check_train
 from sedona_tf.report.figures import COLOURS, own_style
-from sedona_tf.report.tables import aligned
 from sedona_tf.train.build import build_backbone
 from sedona_tf.train.placement import assign_devices, device_spec
 
-__all__ = ["devices_of", "draw_fronts", "profile"]
+__all__ = ["draw_fronts", "profile"]
 
 
 def profile(
@@ -46,7 +45,6 @@ def profile(
     batch_size: int | None = None,
     link: Link = LOCAL,
     cache: str | os.PathLike[str] | None = None,
-    words: str = "",
 ) -> str:
     """Measures a network's parts on the first device and predicts ways to train on all of them.
 
@@ -61,10 +59,10 @@ def profile(
         batch_size: images; the recipe's if None.
         link: between neighbouring devices.
         cache: file of measured parts, its folder made if need be; None: nothing is kept.
-        words: of a CPU device, for tables and the cache; GPUs have names.
 
     Returns:
-        Tables: fronts of score and speed, and the alternatives with a recommendation.
+        Tables: the parts' costs, fronts of score and speed, and ways to train with a
+        recommendation.
 
     Raises:
         UserError: for anything wrong with what was given.
@@ -72,85 +70,41 @@ def profile(
     check_train(recipe)
     require_no_costs(workdir)
     store = CostCache(cache)
-    shape, classes, _ = data_like(recipe)
+    stated = stated_data(recipe)
     batch_size = recipe.train.batch_size if batch_size is None else batch_size
     if batch_size < 1 or min(blocks) < 1:
         raise UserError("the batch and the numbers of blocks must be from 1.")
     for folder in (workdir, Path(cache or workdir).parent):  # before minutes of measuring
         make_folder(folder)
     print(f"building {recipe.backbone.name}", flush=True)
-    backbone = build_backbone(recipe, shape, classes)
-    scores = _scores(plan, backbone)
-    names = assign_devices(devices, 64)
-    distinct = list(dict.fromkeys(names))
-    candidates = candidates_from(scores.candidates)
-    if device_spec(distinct[0]).device_type == "GPU":
-        words = hardware(distinct[0])
+    backbone = build_backbone(recipe, stated.shape, stated.num_classes)
+    if plan is None:
+        scores = Plan.indifferent(backbone.name, Plan.fingerprint(backbone), [BASELINES["dgl"]])
+    else:
+        scores = Plan.load(plan, backbone)
+    names = list(dict.fromkeys(assign_devices(devices, num_blocks=64)))
     with process_settings(precision=recipe.train.precision):
-        costs = measure_costs(backbone, candidates, batch_size, distinct[0], words, store)
+        costs = measure_costs(
+            backbone, candidates_from(scores.candidates), batch_size, names[0], store
+        )
     costs.save(workdir / COSTS_FILE)
     wanted = [number for number in blocks if number <= len(backbone.units)]
-    settings = (scores, costs, wanted, devices_of(distinct, link))
+    on_cpus = all(device_spec(name).device_type == "CPU" for name in names)
+    settings = (scores, costs, wanted, Devices(len(names), link, barrier=on_cpus))
     points = fronts(*settings)
     with dispensable("front.png"), atomic_write(workdir / "front.png") as file:
-        draw_fronts(file, points, f"{backbone.name} on {len(distinct)} devices")
+        draw_fronts(file, points, f"{backbone.name} on {len(names)} devices")
     return "\n".join(
         [
             cost_table(costs),
             "",
-            f"Fronts on {len(distinct)} x {costs.device}, batch {batch_size}:",
+            f"Fronts on {len(names)} devices such as {costs.device}, batch {batch_size}:",
             "",
             front_table(points, scores.candidate_names),
             "",
-            weigh_table(alternatives(*settings)),
+            comparison_table(ways_to_train(*settings)),
         ]
     )
-
-
-def devices_of(names: Sequence[str], link: Link = LOCAL) -> Devices:
-    """What the simulator has to know of devices.
-
-    Args:
-        names: of D different devices.
-        link: between neighbours.
-
-    Example:
-        >>> devices_of(["GPU:0", "GPU:1"]).barrier, devices_of(["CPU:0", "CPU:1"]).helping
-        (False, True)
-        >>> devices_of([f"/job:worker/task:{task}/device:CPU:0" for task in range(2)]).helping
-        False
-    """
-    specs = [device_spec(name) for name in names]
-    barrier = all(spec.device_type == "CPU" for spec in specs)
-    helping = barrier and all(spec.job != "worker" for spec in specs)
-    return Devices(len(names), link, barrier, helping)
-
-
-def cost_table(costs: Costs) -> str:
-    """The measured parts: milliseconds, spread, memory, FLOPs; candidates as their range."""
-    rows = []
-    parts = [*zip((name for name, _ in costs.units), costs.unit_costs, strict=True)]
-    for index, (name, part) in enumerate([*parts, ("head", costs.head_cost)]):
-        nets = costs.auxiliary_costs[index] if index < len(costs.auxiliary_costs) else ()
-        times = sorted(1000 * net.seconds for net in nets)
-        rows.append(
-            (
-                name,
-                f"{1000 * part.forward_s:.2f}",
-                f"{1000 * part.backward_s:.2f}",
-                f"{1000 * part.update_s:.2f}",
-                f"{part.spread:.0%}",
-                f"{part.activation_bytes / 2**20:.1f}",
-                f"{part.parameter_bytes / 2**20:.2f}",
-                f"{part.flops / 1e6:.1f}",
-                f"{times[0]:.2f} to {times[-1]:.2f}" if times else "-",
-            )
-        )
-    headings = (
-        *("measured", "forward (ms)", "backward", "update", "spread"),
-        *("kept (MiB)", "weights (MiB)", "MFLOP", "auxiliary nets (ms)"),
-    )
-    return "\n".join(aligned(headings, rows))
 
 
 @own_style()
@@ -178,10 +132,3 @@ def draw_fronts(file, points: Sequence[FrontPoint], title: str) -> None:
     if numbers:
         axes.legend()
     figure.savefig(file, format="png", dpi=110)
-
-
-def _scores(path: str | None, backbone: Backbone) -> Plan:
-    """The plan; or DGL's net, with every cut as good as any other."""
-    if path is not None:
-        return Plan.load(path, backbone)
-    return Plan.indifferent(backbone.name, Plan.fingerprint(backbone), [BASELINES["dgl"]])

@@ -88,9 +88,9 @@ def test_smoke_variants_state_the_synthetic_data(variant):
         "synthetic", "train", limit=config.data.limit, image_size=config.data.image_size
     )
     assert config.data.dry_run.classes == source.num_classes
-    shape, _, images = module.data_like(config)
-    assert shape == source.images.shape[1:]
-    assert images == round(len(source.images) * (1 - config.train.validation_fraction))
+    stated = module.stated_data(config)
+    assert stated.shape == source.images.shape[1:]
+    assert stated.images == round(len(source.images) * (1 - config.train.validation_fraction))
 
 
 def test_costs_of_one_block_by_hand():

@@ -103,4 +103,4 @@ def test_balance_needs_costs():
         *("decode", "--plan", "fashion_mnist_resnet18", "--blocks", "4", "--balance", "0.5")
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: balance and limits need costs")
+    assert done.stderr.startswith("error: balance and limits need --costs")

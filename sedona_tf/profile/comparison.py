@@ -1,4 +1,4 @@
-"""Ways to train a network on some devices, side by side, as the simulator predicts them."""
+"""Ways to train a network on some devices, side by side, with their predicted speed and memory."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from sedona_tf.plans import Plan
 from sedona_tf.profile import cost_aware
 from sedona_tf.profile.cost_aware import Choice, front
 from sedona_tf.profile.costs import Costs, PartCost
-from sedona_tf.profile.simulator import (
+from sedona_tf.profile.predict import (
     LOCAL,
     Link,
     Prediction,
     end_to_end,
+    predict,
     predict_data_parallel,
     recomputed,
-    simulate,
 )
 from sedona_tf.report.tables import aligned
 from sedona_tf.train.placement import spread
 
 __all__ = [
-    "Alternative",
     "Devices",
     "FrontPoint",
-    "alternatives",
+    "WayToTrain",
+    "comparison_table",
     "front_table",
     "fronts",
-    "weigh_table",
+    "ways_to_train",
 ]
 
-WORTH = 1.05
-"""A gain in speed below five per cent is none: predictions are not that good."""
+SMALLEST_SPEEDUP = 1.05
+"""By which cutting is recommended for speed; predictions are not exact enough for less."""
+LARGEST_MEMORY_SHARE = 0.75
+"""Of backpropagation's memory, with which cutting is recommended for memory."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Alternative:
+class WayToTrain:
     """A way to train, and what is predicted of it.
 
     Attributes:
-        name: in words.
+        name: as tables show it.
         cut_after: where it cuts, if it does.
         prediction: speed and memory.
         isolated: whether gradients stay within blocks.
@@ -77,26 +79,25 @@ class Devices:
     Attributes:
         count: D; blocks share them where K is larger.
         link: between neighbours.
-        barrier, helping: see `sedona_tf.profile.simulator`.
+        barrier: see `sedona_tf.profile.predict`.
     """
 
     count: int
     link: Link = LOCAL
     barrier: bool = True
-    helping: bool = False
 
-    def simulate(self, blocks: Sequence[PartCost], batch_size: int) -> Prediction:
+    def predict(self, blocks: Sequence[PartCost], batch_size: int) -> Prediction:
         """Predicts blocks on these devices: pipelined, in lockstep on a single one."""
         places = spread(len(blocks), self.count)
         schedule = "pipelined" if places[-1] > 0 else "lockstep"
-        return simulate(blocks, batch_size, schedule, places, self.link, self.barrier, self.helping)
+        return predict(blocks, batch_size, schedule, places, self.link, self.barrier)
 
 
 def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) -> list[FrontPoint]:
     """For every K, the choices of `cost_aware.front` that no other beats in score and speed.
 
-    The slowest block alone decides the speed only if each block has a device and none helps
-    another. So a choice is left out if it is predicted to be no faster than one of a better score.
+    The slowest block alone decides the speed only if each block has a device and links are fast.
+    So a choice is left out if it is predicted to be no faster than one of a better score.
 
     Returns:
         For every K from the best score to the fastest; scores fall and speeds rise strictly.
@@ -107,7 +108,7 @@ def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) ->
         fastest = 0.0
         for choice in front(plan, costs, num_blocks):
             cut = costs.blocks(choice.cut_after, choice.candidates)
-            step_s = devices.simulate(cut, costs.batch_size).step_s
+            step_s = devices.predict(cut, costs.batch_size).step_s
             speedup = alone / step_s if step_s else math.inf
             if speedup > fastest:
                 points.append(FrontPoint(num_blocks, choice, speedup))
@@ -115,9 +116,9 @@ def fronts(plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices) ->
     return points
 
 
-def alternatives(
+def ways_to_train(
     plan: Plan, costs: Costs, blocks: Sequence[int], devices: Devices
-) -> list[Alternative]:
+) -> list[WayToTrain]:
     """Backpropagation, with recomputation, data parallel, and decoupled for every K.
 
     Each K has the plan's own cuts and, if that is faster, the fastest decoupling of its front.
@@ -133,78 +134,78 @@ def alternatives(
     """
     size = costs.batch_size
     found = [
-        Alternative("backprop, one device", (), simulate([end_to_end(costs)], size), False),
-        Alternative("backprop, recomputing", (), simulate([recomputed(costs)], size), False),
+        WayToTrain("backprop, one device", (), predict([end_to_end(costs)], size), False),
+        WayToTrain("backprop, recomputing", (), predict([recomputed(costs)], size), False),
     ]
     if devices.count > 1:
         shared = predict_data_parallel(costs, devices.count, devices.link)
-        found.append(Alternative(f"data parallel on {devices.count}", (), shared, False))
+        found.append(WayToTrain(f"data parallel on {devices.count}", (), shared, False))
     fastest = {point.num_blocks: point.choice for point in fronts(plan, costs, blocks, devices)}
     for num_blocks in blocks:
         plain, best = cost_aware.decode(plan, num_blocks, costs), fastest[num_blocks]
-        own = devices.simulate(costs.of(plain), size)
-        found.append(Alternative(f"decoupled, K = {num_blocks}", plain.cut_after, own, True))
-        faster = devices.simulate(costs.blocks(best.cut_after, best.candidates), size)
+        own = devices.predict(costs.of(plain), size)
+        found.append(WayToTrain(f"decoupled, K = {num_blocks}", plain.cut_after, own, True))
+        faster = devices.predict(costs.blocks(best.cut_after, best.candidates), size)
         if faster.step_s < own.step_s:
             name = f"decoupled, K = {num_blocks}, fastest"
-            found.append(Alternative(name, best.cut_after, faster, True))
+            found.append(WayToTrain(name, best.cut_after, faster, True))
     return found
 
 
-def weigh_table(found: Sequence[Alternative]) -> str:
-    """The alternatives as a table, and one line of advice.
+def comparison_table(ways: Sequence[WayToTrain]) -> str:
+    """The ways as a table, and one line with a recommendation.
 
     Raises:
         UserError: if there is none.
     """
-    if not found:
-        raise UserError("there is nothing to weigh.")
-    base = found[0].prediction
+    if not ways:
+        raise UserError("there is no way to train to compare.")
+    base = ways[0].prediction
     rows = []
-    for each in found:
-        now = each.prediction
+    for way in ways:
+        prediction = way.prediction
         rows.append(
             (
-                each.name,
-                ", ".join(map(str, each.cut_after)) or "-",
-                f"{now.images_per_second:.0f}",
-                f"{now.images_per_second / base.images_per_second:.2f}",
-                f"{max(now.peak_bytes) / 2**20:.1f}",
-                f"{min(now.utilisation):.0%}",
+                way.name,
+                ", ".join(map(str, way.cut_after)) or "-",
+                f"{prediction.images_per_second:.0f}",
+                f"{prediction.images_per_second / base.images_per_second:.2f}",
+                f"{max(prediction.peak_bytes) / 2**20:.1f}",
+                f"{min(prediction.utilisation):.0%}",
             )
         )
     headings = (
         *("predicted", "cut after", "images/s", "speed-up"),
         *("MiB, largest device", "least used device"),
     )
-    return "\n".join([*aligned(headings, rows), "", _advice(found)])
+    return "\n".join([*aligned(headings, rows), "", _recommendation(ways)])
 
 
-def _advice(found: Sequence[Alternative]) -> str:
-    base = found[0].prediction
+def _recommendation(ways: Sequence[WayToTrain]) -> str:
+    """The fastest way; if cutting is not the fastest, it may still save memory."""
+    base = ways[0].prediction
 
-    def speedup(each: Alternative) -> float:
-        return each.prediction.images_per_second / base.images_per_second
+    def speedup(way: WayToTrain) -> float:
+        return way.prediction.images_per_second / base.images_per_second
 
-    joined = [each for each in found if not each.isolated]
-    cut = [each for each in found if each.isolated]
-    best_joined = max(joined, key=speedup)
-    if cut:
-        best = max(cut, key=speedup)
-        if speedup(best) >= WORTH * speedup(best_joined):
-            return (
-                f"Recommendation (predicted): {best.name}, {speedup(best):.2f} times the speed "
-                "of backprop on one device."
-            )
-        least = min(cut, key=lambda each: max(each.prediction.peak_bytes))
-        saved = max(least.prediction.peak_bytes) / max(base.peak_bytes)
-        if saved < 0.75:
-            return (
-                f"Recommendation (predicted): for speed {best_joined.name}; for memory "
-                f"{least.name}, {saved:.2f} of backprop's."
-            )
+    def memory(way: WayToTrain) -> float:
+        return max(way.prediction.peak_bytes) / max(base.peak_bytes)
+
+    uncut = max((way for way in ways if not way.isolated), key=speedup)
+    cut = [way for way in ways if way.isolated]
+    fastest, smallest = max(cut, key=speedup, default=uncut), min(cut, key=memory, default=uncut)
+    if speedup(fastest) >= SMALLEST_SPEEDUP * speedup(uncut):
+        return (
+            f"Recommendation (predicted): {fastest.name}, {speedup(fastest):.2f} times the speed "
+            "of backprop on one device."
+        )
+    if cut and memory(smallest) < LARGEST_MEMORY_SHARE:
+        return (
+            f"Recommendation (predicted): for speed {uncut.name}; for memory "
+            f"{smallest.name}, {memory(smallest):.2f} of backprop's."
+        )
     return (
-        f"Recommendation (predicted): {best_joined.name}, {speedup(best_joined):.2f} times the "
+        f"Recommendation (predicted): {uncut.name}, {speedup(uncut):.2f} times the "
         "speed of backprop on one device; cutting gains nothing here."
     )
 
@@ -214,7 +215,7 @@ def front_table(points: Sequence[FrontPoint], nets: Sequence[str]) -> str:
 
     Args:
         points: from `fronts`.
-        nets: the plan's candidates in words.
+        nets: names of the plan's candidates.
     """
     rows = [
         (

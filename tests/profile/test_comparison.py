@@ -1,4 +1,4 @@
-"""Alternatives and advice on costs made up for the purpose."""
+"""Ways to train and the recommendation, on costs made up for the purpose."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import math
 import pytest
 
 from sedona_tf.plans import Plan
-from sedona_tf.profile.cost_aware import Choice, front
-from sedona_tf.profile.costs import Costs, PartCost
-from sedona_tf.profile.simulator import Link
-from sedona_tf.profile.weigh import (
+from sedona_tf.profile.comparison import (
     Devices,
     FrontPoint,
-    alternatives,
+    comparison_table,
     front_table,
     fronts,
-    weigh_table,
+    ways_to_train,
 )
+from sedona_tf.profile.cost_aware import Choice, front
+from sedona_tf.profile.costs import Costs, PartCost
+from sedona_tf.profile.predict import Link
 
 MIB = 2**20
 
@@ -39,7 +39,7 @@ def made_up(parameter_bytes: int = 0, net_s: float = 0.0, cuts=(3.0, 0.0, 0.0)):
 
 
 def test_speeds_are_those_worked_out_by_hand():
-    found = {a.name: a for a in alternatives(*made_up(), [2, 4], Devices(4))}
+    found = {a.name: a for a in ways_to_train(*made_up(), [2, 4], Devices(4))}
     speeds = {name: each.prediction.images_per_second for name, each in found.items()}
     assert speeds == pytest.approx(
         {
@@ -57,21 +57,21 @@ def test_speeds_are_those_worked_out_by_hand():
 
 def test_a_slow_link_speaks_for_cutting():
     link = Link(bandwidth=1e9)
-    found = alternatives(*made_up(parameter_bytes=500 * MIB), [4], Devices(4, link))
-    assert "decoupled, K = 4" in weigh_table(found).splitlines()[-1]
+    found = ways_to_train(*made_up(parameter_bytes=500 * MIB), [4], Devices(4, link))
+    assert "decoupled, K = 4" in comparison_table(found).splitlines()[-1]
 
 
 def test_memory_speaks_for_cutting_on_one_device():
-    found = alternatives(*made_up(), [4], Devices(1))
+    found = ways_to_train(*made_up(), [4], Devices(1))
     assert found[0].prediction.peak_bytes == (400 * MIB,)
     assert found[-1].prediction.peak_bytes == (100 * MIB,)
-    advice = weigh_table(found).splitlines()[-1]
-    assert advice.endswith("for memory decoupled, K = 4, 0.25 of backprop's.")
+    recommendation = comparison_table(found).splitlines()[-1]
+    assert recommendation.endswith("for memory decoupled, K = 4, 0.25 of backprop's.")
 
 
 def test_costly_nets_speak_against_cutting():
-    found = alternatives(*made_up(net_s=50.0), [2], Devices(2))
-    assert "cutting gains nothing here" in weigh_table(found)
+    found = ways_to_train(*made_up(net_s=50.0), [2], Devices(2))
+    assert "cutting gains nothing here" in comparison_table(found)
 
 
 def test_fronts_fall_in_score_and_rise_in_speed():
@@ -91,16 +91,16 @@ def test_no_point_of_a_front_is_beaten_where_blocks_share_devices():
     parts = tuple(PartCost(forward_s=float(each)) for each in (3, 3, 2, 1, 1, 8))
     row = ((PartCost(), PartCost(forward_s=0.5)),) * 5
     costs = Costs("toy", units, nets, 12, "toy device", parts, row, PartCost())
-    for devices in (Devices(2), Devices(1), Devices(2, helping=True)):
+    for devices in (Devices(2), Devices(1)):
         points = fronts(plan, costs, [4], devices)
         for better, faster in itertools.pairwise(points):
             assert better.choice.score > faster.choice.score and better.speedup < faster.speedup
-        found = alternatives(plan, costs, [4], devices)
+        found = ways_to_train(plan, costs, [4], devices)
         own, *rest = [each.prediction.step_s for each in found if each.isolated]
         assert all(step_s < own for step_s in rest) and len(rest) <= 1
         every = [costs.blocks(c.cut_after, c.candidates) for c in front(plan, costs, 4)]
         assert len(every) > len(points)
-        least = min(devices.simulate(blocks, 12).step_s for blocks in every)
+        least = min(devices.predict(blocks, 12).step_s for blocks in every)
         assert min([own, *rest]) <= least
 
 

@@ -1,4 +1,4 @@
-"""The simulator against closed forms."""
+"""Predictions against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import pytest
 
 from sedona_tf.errors import UserError
 from sedona_tf.profile.costs import Costs, PartCost
-from sedona_tf.profile.simulator import (
-    HELPED,
+from sedona_tf.profile.predict import (
     Link,
     end_to_end,
+    predict,
     predict_data_parallel,
     recomputed,
-    simulate,
 )
 from sedona_tf.train.placement import spread
 
@@ -26,7 +25,7 @@ def block(forward: float, backward: float, **more) -> PartCost:
 @pytest.mark.parametrize("barrier", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 4, 7])
 def test_balanced_blocks_pipeline_perfectly(count, barrier):
-    found = simulate([block(1.0, 2.0)] * count, 30, barrier=barrier)
+    found = predict([block(1.0, 2.0)] * count, 30, barrier=barrier)
     assert found.step_s == pytest.approx(3.0)
     assert found.images_per_second == pytest.approx(10.0)
     assert found.utilisation == pytest.approx((1.0,) * count)
@@ -37,7 +36,7 @@ def test_balanced_blocks_pipeline_perfectly(count, barrier):
 def test_one_slow_block_sets_the_pace(slow, barrier):
     blocks = [block(1.0, 1.0)] * 3
     blocks[slow] = block(3.0, 5.0)
-    found = simulate(blocks, 8, barrier=barrier)
+    found = predict(blocks, 8, barrier=barrier)
     assert found.step_s == pytest.approx(8.0)
     assert found.utilisation == pytest.approx([1.0 if k == slow else 0.25 for k in range(3)])
 
@@ -60,7 +59,7 @@ def test_queued_steps_take_as_long_as_the_busiest_device_or_link(
     """However little the slowest block is behind the others, which run ahead of it at first."""
     blocks = [block(each / 3, 2 * each / 3, output_bytes=1) for each in seconds]
     link = Link(latency=link_s)
-    found = simulate(blocks, 8, schedule, devices, link, barrier=False)
+    found = predict(blocks, 8, schedule, devices, link, barrier=False)
     places = devices or range(len(blocks))
     loads = [
         sum(each for each, place in zip(seconds, places, strict=True) if place == device)
@@ -74,34 +73,34 @@ def test_queued_steps_take_as_long_as_the_busiest_device_or_link(
 def test_a_slow_link_sets_the_pace_of_a_pipeline():
     blocks = [block(1.0, 2.0, output_bytes=600), block(1.0, 2.0)]
     link = Link(bandwidth=100.0, latency=0.5)
-    assert simulate(blocks, 8, link=link).step_s == pytest.approx(1.0 + 6.5)  # after the forward
-    assert simulate(blocks, 8, link=link, barrier=False).step_s == pytest.approx(6.5)
+    assert predict(blocks, 8, link=link).step_s == pytest.approx(1.0 + 6.5)  # after the forward
+    assert predict(blocks, 8, link=link, barrier=False).step_s == pytest.approx(6.5)
     fast = Link(bandwidth=1000.0)
-    assert simulate(blocks, 8, link=fast).step_s == pytest.approx(3.0)  # behind the backward pass
+    assert predict(blocks, 8, link=fast).step_s == pytest.approx(3.0)  # behind the backward pass
 
 
 def test_each_cut_may_have_a_link_of_its_own():
     blocks = [block(1.0, 2.0, output_bytes=600), block(1.0, 2.0, output_bytes=600), block(1.0, 2.0)]
     links = [Link(bandwidth=1000.0), Link(bandwidth=100.0)]
-    assert simulate(blocks, 8, link=links).step_s == pytest.approx(7.0)
-    assert simulate(blocks, 8, link=links[::-1]).step_s == pytest.approx(7.0)
-    assert simulate(blocks, 8, link=[links[0]] * 2).step_s == pytest.approx(3.0)
+    assert predict(blocks, 8, link=links).step_s == pytest.approx(7.0)
+    assert predict(blocks, 8, link=links[::-1]).step_s == pytest.approx(7.0)
+    assert predict(blocks, 8, link=[links[0]] * 2).step_s == pytest.approx(3.0)
     with pytest.raises(UserError, match="each of the 2 cuts"):
-        simulate(blocks, 8, link=links[:1])
+        predict(blocks, 8, link=links[:1])
 
 
 def test_lockstep_waits_for_the_forward_passes_below():
     blocks = [block(1.0, 2.0, output_bytes=100), block(1.5, 3.0, output_bytes=100), block(1.0, 4.0)]
-    found = simulate(blocks, 8, "lockstep", link=Link(bandwidth=1000.0))
+    found = predict(blocks, 8, "lockstep", link=Link(bandwidth=1000.0))
     assert found.step_s == pytest.approx(1.0 + 0.1 + 1.5 + 0.1 + 1.0 + 4.0)
-    overlapped = simulate(blocks, 8, "lockstep", link=Link(bandwidth=1000.0), barrier=False)
+    overlapped = predict(blocks, 8, "lockstep", link=Link(bandwidth=1000.0), barrier=False)
     assert overlapped.step_s == pytest.approx(5.0)  # the busiest device
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_one_device_does_all_the_work(schedule):
     blocks = [block(1.0, 2.0), block(2.0, 3.0), block(1.0, 1.0)]
-    found = simulate(blocks, 8, schedule, devices=[0, 0, 0])
+    found = predict(blocks, 8, schedule, devices=[0, 0, 0])
     assert found.step_s == pytest.approx(10.0)
     assert found.utilisation == pytest.approx((1.0,))
 
@@ -110,31 +109,14 @@ def test_a_block_waits_for_its_last_but_one_output_to_be_sent():
     """Without barriers a quick block would run ahead of its link, and fill memory, for ever."""
     quick = block(1.0, 1.0, output_bytes=500)
     link = Link(bandwidth=100.0)
-    found = simulate([quick, block(1.0, 1.0)], 8, link=link, barrier=False)
+    found = predict([quick, block(1.0, 1.0)], 8, link=link, barrier=False)
     assert found.step_s == pytest.approx(5.0)
     assert found.utilisation == pytest.approx((0.4, 0.4))
 
 
-def test_an_idle_core_helps_with_a_backward_pass():
-    slow, fast = block(1.0, 3.2, update_s=0.8), block(1.0, 1.0)
-    much, some = HELPED["pipelined"], HELPED["lockstep"]
-    apart, helped = (simulate([slow, fast], 8, helping=helping) for helping in (False, True))
-    assert apart.step_s == pytest.approx(5.0)
-    # Alone from second 2 on, with 3 seconds of its backward pass and update to go.
-    assert helped.step_s == pytest.approx(2.0 + 3.0 / much)
-    # The core that waits for the first forward pass helps nobody; the one that ends first does.
-    lockstep = simulate([slow, fast], 8, "lockstep", helping=True)
-    assert lockstep.step_s == pytest.approx(3.0 + 2.0 / some)
-    assert simulate([slow], 8, helping=True).step_s == pytest.approx(5.0)  # its own core only
-    # One helper: for one of two until that has ended, then two for the other, who can use one.
-    three = simulate([slow, slow, fast], 8, helping=True)
-    first = 2.0 + 3.0 / much
-    assert three.step_s == pytest.approx(first + (5.0 - first) / much)
-
-
 def test_shared_devices_add_up():
     blocks = [block(1.0, 2.0), block(1.0, 1.0), block(2.0, 2.0)]
-    assert simulate(blocks, 8, devices=[0, 0, 1]).step_s == pytest.approx(5.0)
+    assert predict(blocks, 8, devices=[0, 0, 1]).step_s == pytest.approx(5.0)
 
 
 def test_memory_of_one_device_is_that_of_one_block_in_lockstep():
@@ -142,11 +124,11 @@ def test_memory_of_one_device_is_that_of_one_block_in_lockstep():
         block(1.0, 2.0, activation_bytes=size, parameter_bytes=10, output_bytes=7)
         for size in (500, 300, 400)
     ]
-    lockstep = simulate(blocks, 8, "lockstep", devices=[0, 0, 0])
+    lockstep = predict(blocks, 8, "lockstep", devices=[0, 0, 0])
     assert lockstep.peak_bytes == (500 + 3 * 30,)
-    pipelined = simulate(blocks, 8, "pipelined", devices=[0, 0, 0])
+    pipelined = predict(blocks, 8, "pipelined", devices=[0, 0, 0])
     assert pipelined.peak_bytes == (500 + 300 + 400 + 3 * 30 + 2 * 7,)
-    apart = simulate(blocks, 8, "pipelined")
+    apart = predict(blocks, 8, "pipelined")
     assert apart.peak_bytes == (530, 300 + 30 + 7, 400 + 30 + 7)
 
 
@@ -178,8 +160,8 @@ def test_data_parallel_shares_the_batch_and_pays_for_the_ring():
 def test_is_deterministic():
     blocks = [block(0.3, 0.7), block(0.2, 0.8), block(0.6, 0.4)]
     link = Link(bandwidth=10.0, latency=0.01)
-    first = simulate(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
-    assert first == simulate(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
+    first = predict(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
+    assert first == predict(blocks, 8, devices=[0, 1, 1], link=link, barrier=False)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +175,7 @@ def test_is_deterministic():
 )
 def test_refusals(arguments):
     with pytest.raises(UserError):
-        simulate(**arguments)
+        predict(**arguments)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +188,7 @@ def test_links_must_be_possible(bandwidth, latency):
 
 
 def test_free_parts_take_no_time():
-    found = simulate([PartCost()] * 2, 8)
+    found = predict([PartCost()] * 2, 8)
     assert (found.step_s, found.images_per_second) == (0.0, math.inf)
     assert found.utilisation == (0.0, 0.0) and found.peak_bytes == (0, 0)
     free = Costs("toy", (("a", (1,)),), (), 8, "toy", (PartCost(),), (), PartCost())
@@ -227,13 +209,13 @@ def test_data_parallel_figures():
 
 
 def test_a_device_without_blocks_is_idle():
-    found = simulate([block(1.0, 2.0, activation_bytes=5)] * 2, 8, devices=[0, 2])
+    found = predict([block(1.0, 2.0, activation_bytes=5)] * 2, 8, devices=[0, 2])
     assert found.utilisation == pytest.approx((1.0, 0.0, 1.0))
     assert found.peak_bytes == (5, 0, 5)
 
 
 def test_updates_count_as_work():
-    found = simulate([PartCost(1.0, 2.0, 4.0)], 8, "lockstep")
+    found = predict([PartCost(1.0, 2.0, 4.0)], 8, "lockstep")
     assert found.step_s == pytest.approx(7.0)
 
 
@@ -246,7 +228,7 @@ def test_one_output_may_be_under_way():
     """A block computes on while its last output travels, and then waits."""
     blocks = [block(1.0, 1.0, output_bytes=5), block(1.0, 1.0)]
     link = Link(bandwidth=1.0)
-    found = simulate(blocks, 8, link=link, barrier=False)
+    found = predict(blocks, 8, link=link, barrier=False)
     assert found.step_s == pytest.approx(5.0)
     assert found.utilisation == pytest.approx((2 / 5, 2 / 5))
 
@@ -257,7 +239,7 @@ def test_numbers_of_devices_do_not_matter(schedule, barrier):
     blocks = [block(1.0, 2.0, output_bytes=1), block(1.5, 3.0, output_bytes=2), block(1.0, 4.0)]
     link = Link(bandwidth=8.0)
     found, turned = (
-        simulate(blocks, 8, schedule, devices, link, barrier) for devices in ([0, 1, 2], [2, 1, 0])
+        predict(blocks, 8, schedule, devices, link, barrier) for devices in ([0, 1, 2], [2, 1, 0])
     )
     assert turned.step_s == pytest.approx(found.step_s)
     assert turned.utilisation == pytest.approx(found.utilisation[::-1])

@@ -1,11 +1,12 @@
 r"""Predicted against measured: speed-up of K blocks on K one-core devices.
 
-Usage: python benchmarks/simulator.py [--turns 6] [--backbones equal16,resnet18,vgg11] [--blocks 2]
+Usage: python benchmarks/check_predictions.py [--turns 6] [--blocks 2]
+           [--backbones equal16,resnet18,vgg11]
 
 Every turn measures, in a process each and with one thread an operation: end-to-end training on one
 core, lockstep and pipelined training of K blocks on K devices (`benchmarks/decoupled.py`, which
-says how they take turns); and the parts of the same network on one core, from which the simulator
-predicts the same three. Target: predicted speed-ups within 10 per cent of the measured ones,
+says how they take turns); and the parts of the same network on one core, from which the same
+three are predicted. Target: predicted speed-ups within 10 per cent of the measured ones,
 medians of the turns.
 """
 
@@ -24,12 +25,12 @@ from sedona_tf.environment.kernels import usable_cores
 NAMES = ("lockstep", "pipelined")
 
 
-def predict(arguments) -> None:
+def print_predictions(arguments) -> None:
     """Measures a network's parts on one core, and prints predicted seconds a step, in turns."""
     decoupled.keep_to(decoupled.allowed_cores()[:1])
     from sedona_tf.auxiliary import Candidate
     from sedona_tf.profile.measure import measure_costs
-    from sedona_tf.profile.simulator import end_to_end, simulate
+    from sedona_tf.profile.predict import end_to_end, predict
 
     backbone = decoupled.build(arguments.child, arguments.width)
     cuts = decoupled.CUTS[arguments.child, arguments.blocks]["mlp_sr"]
@@ -37,9 +38,7 @@ def predict(arguments) -> None:
     def turn() -> dict:
         costs = measure_costs(backbone, [Candidate("mlp_sr")], arguments.batch)
         blocks = costs.blocks(cuts, (0,) * len(cuts))
-        steps = {
-            name: simulate(blocks, arguments.batch, name, helping=True).step_s for name in NAMES
-        }
+        steps = {name: predict(blocks, arguments.batch, name).step_s for name in NAMES}
         return {"end_to_end_1": end_to_end(costs).seconds} | steps
 
     decoupled.take_turns(turn)
@@ -57,7 +56,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        predict(arguments)
+        print_predictions(arguments)
         return
     arguments.what, arguments.auxiliary, arguments.device = "speed", "mlp_sr", "CPU:0"
     result: dict = {"machine": f"{platform.machine()}, {usable_cores()} cores"}
