@@ -14,6 +14,7 @@ from sedona_tf.backbones import Backbone
 from sedona_tf.errors import UserError
 from sedona_tf.profile import measure
 from sedona_tf.profile.cache import CostCache
+from sedona_tf.profile.costs import PartCost
 from sedona_tf.profile.measure import measure_costs
 
 CANDIDATES = (Candidate("mlp_sr"), Candidate("separable", (("depth", 1),)))
