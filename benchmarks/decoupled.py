@@ -150,7 +150,7 @@ def child(arguments) -> None:
         [tf.config.LogicalDeviceConfiguration()] * len(devices),
     )
     if settings.get("workers"):
-        from sedona_tf.cluster.connection import connect
+        from sedona_tf.cluster import connect
 
         devices = connect(arguments.cluster)
     keras.utils.set_random_seed(0)

@@ -2,27 +2,24 @@
 
 Examples:
   python -m sedona_tf.worker --port 2222                     for this machine only, or an SSH tunnel
-  python -m sedona_tf.worker --port 2222 --host 10.0.0.2     reachable under this one address
-  python -m sedona_tf.worker --port 2222 --host 0.0.0.0      reachable under all of them
+  python -m sedona_tf.worker --port 2222 --host 10.0.0.2     for other hosts, which reach it there
 
 Whoever reaches the port can run any code of TensorFlow here: there is no password and no
-encryption. See docs/security.md before you use an address that others reach. Ctrl-C ends it.
+encryption. The port is open on all addresses of this machine, whatever --host says. Only a
+firewall or a private network keeps others out: see docs/security.md. Ctrl-C ends it.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 
 from absl import flags
 
 from sedona_tf import command_line
-from sedona_tf.cluster.fence import ANY, fence, own_address
-from sedona_tf.cluster.proxy import bypass_proxy
-from sedona_tf.errors import UserError
+from sedona_tf.cluster.addresses import own_address
 from sedona_tf.runs.signals import StopRequest
 
-__all__ = ["define_flags", "main", "serve"]
+__all__ = ["define_flags", "main"]
 
 
 def define_flags() -> None:
@@ -32,47 +29,28 @@ def define_flags() -> None:
     )
     flags.mark_flag_as_required("port")
     flags.DEFINE_string(
-        "host", "127.0.0.1", f"IPv4 address of this machine to be reached under, or {ANY} for all."
+        "host",
+        "127.0.0.1",
+        "IPv4 address of this machine under which others reach it. It is printed and restricts "
+        "nothing.",
     )
-
-
-def serve(port: int, host: str) -> tuple[object, str]:
-    """Starts TensorFlow's server.
-
-    Args:
-        port: TCP port, or 0 for a free one.
-        host: name or address, see `own_address`.
-
-    Returns:
-        The server, which stops when it is garbage, and its `host:port`.
-
-    Raises:
-        UserError: if the port is taken, or cannot be restricted to the host.
-    """
-    address = own_address(host, port)
-    bypass_proxy()
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # others may share the GPU
-    command_line.start_tensorflow()
-    import tensorflow as tf
-
-    try:
-        server = tf.distribute.Server({"worker": [f"{address}:{port}"]}, start=False)
-    except tf.errors.OpError as error:
-        raise UserError(f"port {port} cannot be opened: {error.message}") from error
-    port = int(server.target.rpartition(":")[2])
-    fence(port, address)
-    server.start()
-    return server, f"{address}:{port}"
 
 
 def main() -> None:
     """Runs the command."""
     with StopRequest():
+        host = own_address(flags.FLAGS.host)
         with command_line.progress():
-            server, address = serve(flags.FLAGS.port, flags.FLAGS.host)
-        print(f"worker ready on {address}", flush=True)
-        if address.startswith(ANY):
-            print("warning: anybody who reaches this port can run code here", flush=True)
+            command_line.start_tensorflow()
+            from sedona_tf.cluster.server import serve
+
+            server, port = serve(flags.FLAGS.port, host)
+        print(f"worker ready on {host}:{port}", flush=True)
+        print(
+            f"warning: port {port} is open on all addresses of this machine, without a password; "
+            "whoever reaches it can run code here. See docs/security.md.",
+            flush=True,
+        )
         while server:
             signal.pause()
 

@@ -1,8 +1,8 @@
 """Addresses of workers, and whether a worker answers there.
 
-A TCP connection proves little: the kernel accepts it on behalf of a process that is stopped, and a
-tunnel on behalf of one that is gone. TensorFlow's runtime speaks gRPC, that is HTTP/2, whose server
-must open with a SETTINGS frame; only a living process sends it.
+A TCP connection proves little. The kernel accepts it on behalf of a process that is stopped, and a
+tunnel on behalf of one that is gone. TensorFlow's runtime speaks gRPC, which is HTTP/2. An HTTP/2
+server must begin with a SETTINGS frame, which only a running process sends.
 """
 
 from __future__ import annotations
@@ -10,20 +10,29 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import errno
+import ipaddress
 import socket
 import time
 from collections.abc import Iterator, Sequence
 
 from sedona_tf.errors import UserError
 
-__all__ = ["Silence", "parse_addresses", "probe", "require_distinct", "silent"]
+__all__ = [
+    "NoAnswer",
+    "own_address",
+    "parse_addresses",
+    "probe",
+    "require_distinct",
+    "unresponsive",
+]
 
 # RFC 9113: the client's preface and an empty SETTINGS frame (length 0, type 4, stream 0).
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_SETTINGS = 4
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_FRAME_HEADER_BYTES = 9
+_HTTP2_SETTINGS_TYPE = 4
 
 
-class Silence(Exception):
+class NoAnswer(Exception):
     """Nobody answers as a worker would; the message says in a few words what happened instead."""
 
 
@@ -53,6 +62,34 @@ def parse_addresses(cluster: str) -> list[str]:
     return addresses
 
 
+def own_address(host: str) -> str:
+    """The IPv4 address of a name or address of this host.
+
+    Args:
+        host: name or IPv4 address.
+
+    Raises:
+        UserError: if it is another host's, or `0.0.0.0`, which names no host.
+
+    Example:
+        >>> own_address("127.0.0.1")
+        '127.0.0.1'
+    """
+    try:
+        with _host_names():
+            address = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0][4][0]
+        if ipaddress.ip_address(address).is_unspecified:
+            raise OSError(errno.EINVAL, "it names no host")
+        with socket.socket() as trial:
+            trial.bind((address, 0))
+    except OSError as error:
+        raise UserError(
+            "host must be an IPv4 address of this machine under which others reach it. "
+            f"Received: '{host}' ({error.strerror})"
+        ) from error
+    return str(address)
+
+
 def require_distinct(addresses: Sequence[str]) -> None:
     """Refuses two addresses of the same worker, as far as their names tell.
 
@@ -80,7 +117,7 @@ def _resolve(address: str) -> set[tuple[str, int]]:
     """The IP addresses of a `host:port`, each with the port; none if the name is unknown."""
     host, _, port = address.rpartition(":")
     try:
-        with host_names():
+        with _host_names():
             found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
         return set()
@@ -88,23 +125,12 @@ def _resolve(address: str) -> set[tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def host_names() -> Iterator[None]:
+def _host_names() -> Iterator[None]:
     """Makes Python's error about a name with an empty or too long label the `OSError` it is."""
     try:
         yield
     except UnicodeError as error:
         raise OSError(errno.EINVAL, "no host can have this name") from error
-
-
-def open_connection(address: str, timeout: float) -> socket.socket:
-    """A TCP connection to `host:port`, made within so many seconds.
-
-    Raises:
-        OSError: if there is none.
-    """
-    host, _, port = address.rpartition(":")
-    with host_names():
-        return socket.create_connection((host.strip("[]"), int(port)), timeout)
 
 
 def probe(address: str, timeout: float) -> str:
@@ -118,29 +144,33 @@ def probe(address: str, timeout: float) -> str:
         The address of this host, without port, from which it was reached.
 
     Raises:
-        Silence: if no greeting came in time.
+        NoAnswer: if no greeting came in time.
     """
     deadline = time.monotonic() + timeout
+    host, _, port = address.rpartition(":")
     try:
-        with open_connection(address, timeout) as connection:
-            connection.sendall(PREFACE)
+        with (
+            _host_names(),
+            socket.create_connection((host.strip("[]"), int(port)), timeout) as connection,
+        ):
+            connection.sendall(_HTTP2_PREFACE)
             greeting = b""
-            while len(greeting) < 9:
+            while len(greeting) < _HTTP2_FRAME_HEADER_BYTES:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                received = connection.recv(9 - len(greeting))
+                received = connection.recv(_HTTP2_FRAME_HEADER_BYTES - len(greeting))
                 if not received:
-                    raise Silence("it closes the connection")
+                    raise NoAnswer("it closes the connection")
                 greeting += received
-            if greeting[3] != _SETTINGS:
-                raise Silence("what listens there is not a worker")
+            if greeting[3] != _HTTP2_SETTINGS_TYPE:
+                raise NoAnswer("what listens there is not a worker")
             return connection.getsockname()[0]
     except TimeoutError as error:
-        raise Silence(f"no answer within {timeout:g} s") from error
+        raise NoAnswer(f"no answer within {timeout:g} s") from error
     except OSError as error:
-        raise Silence((error.strerror or str(error)).lower()) from error
+        raise NoAnswer((error.strerror or str(error)).lower()) from error
 
 
-def silent(addresses: Sequence[str], timeout: float) -> dict[str, str]:
+def unresponsive(addresses: Sequence[str], timeout: float) -> dict[str, str]:
     """Probes all addresses at once.
 
     Args:

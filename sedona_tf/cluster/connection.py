@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import time
 
 import tensorflow as tf
 from absl import logging
 
-from sedona_tf.cluster.addresses import Silence, parse_addresses, probe, require_distinct
-from sedona_tf.cluster.fence import fence, own_address
-from sedona_tf.cluster.proxy import bypass_proxy
+from sedona_tf.cluster.addresses import (
+    NoAnswer,
+    own_address,
+    parse_addresses,
+    probe,
+    require_distinct,
+)
 from sedona_tf.errors import UserError, first_line
 
-__all__ = ["connect"]
+__all__ = ["bypass_proxy", "connect"]
 
 
-def connect(
-    cluster: str, timeout: float = 10.0, address: str | None = None, restrict: bool = True
-) -> list[str]:
+def bypass_proxy() -> None:
+    """Keeps traffic between hosts off proxies; to be called before TensorFlow first connects.
+
+    TensorFlow uses gRPC, which sends everything through `grpc_proxy`, `https_proxy` or
+    `http_proxy`, even to this host. A web proxy does not pass this traffic on. TensorFlow then
+    waits for ever, in code during which no Python thread runs. So `grpc_proxy` is set to nothing,
+    for the rest of the process. Downloads still use `https_proxy` and `http_proxy`.
+    """
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112, gRPC reads it so
+
+
+def connect(cluster: str, timeout: float = 10.0, address: str | None = None) -> list[str]:
     """Connects this process to workers, `python -m sedona_tf.worker`; once in its life.
 
-    TensorFlow's runtime on the workers fetches batches and weights from this process, so it opens
-    a port here too, restricted to the address that the workers are told.
+    TensorFlow on the workers fetches batches and weights from this process, so it opens a port here
+    too: on all interfaces, without a password. Whoever reaches it can run code here; a firewall
+    must keep others out, see docs/security.md.
 
     Args:
         cluster: `host1:port,host2:port`, task 0 first.
         timeout: seconds for the workers to come up, all together.
         address: `host:port` under which the workers reach this process; by default a free port of
             the address from which this host reaches the workers, the first beyond loopback.
-        restrict: close this process's port to all other addresses of this host; see `fence`.
 
     Returns:
         Devices, to be given to `decouple`: each worker's GPUs, or its CPU if it has none, as
@@ -38,16 +52,19 @@ def connect(
 
     Raises:
         UserError: if an address is malformed, two name the same worker, a worker does not
-            answer, this process is connected already, or its port cannot be opened or restricted.
+            answer, this process is connected already, its port cannot be opened, or `address` is
+            another host's.
     """
     if any(_task(device.name) is not None for device in tf.config.list_logical_devices()):
         raise UserError("this process is connected to workers already; start a new one.")
     workers = parse_addresses(cluster)
     require_distinct(workers)
+    if address is not None:
+        (address,) = parse_addresses(address)
+        own_address(address.rpartition(":")[0])
     bypass_proxy()
-    chief = address or _chief_address(_reach(workers, timeout))
-    (chief,) = parse_addresses(chief)
-    host, _, port = chief.rpartition(":")
+    own_hosts = _reach(workers, timeout)
+    chief = address or _chief_address(own_hosts)
     spec = tf.train.ClusterSpec({"localhost": [chief], "worker": workers})
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.WARNING)  # it prints its settings
@@ -59,8 +76,6 @@ def connect(
         raise UserError(f"cannot connect {chief} to the workers {cluster}: {reason}") from error
     finally:
         logging.set_verbosity(verbosity)
-    if restrict:
-        fence(int(port), own_address(host))
     devices = []
     for task in range(len(workers)):
         specs = [tf.DeviceSpec.from_string(name) for name in names if _task(name) == task]
@@ -89,12 +104,12 @@ def _reach(workers: list[str], timeout: float) -> list[str]:
             try:
                 own.append(probe(worker, max(left, 1.0)))
                 break
-            except Silence as silence:  # it may be starting still
+            except NoAnswer as reason:  # it may be starting still
                 if left <= 0.2:
                     raise UserError(
-                        f"worker {worker} (task {task}) cannot be reached: {silence}. Start it "
+                        f"worker {worker} (task {task}) cannot be reached: {reason}. Start it "
                         "with python -m sedona_tf.worker."
-                    ) from silence
+                    ) from reason
             time.sleep(0.2)
     return own
 

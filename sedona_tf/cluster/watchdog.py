@@ -1,8 +1,8 @@
 """What happens when a worker dies or stops in the middle of a training: one line, exit code 2.
 
 A worker that is killed makes TensorFlow raise an error at once. One that is stopped, or whose
-network is gone, makes it wait, for minutes or for ever, inside C++ where Python handles no signal:
-only another thread can end the process.
+network is gone, makes it wait, for minutes or for ever. It waits inside C++, where Python handles
+no signal: only another thread can end the process.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from typing import NoReturn
 import keras
 import tensorflow as tf
 
-from sedona_tf.cluster.addresses import parse_addresses, silent
-from sedona_tf.cluster.tether import Tether
+from sedona_tf.cluster.addresses import parse_addresses, unresponsive
 from sedona_tf.errors import UserError
 
 __all__ = ["Watchdog", "guarded"]
 
-PROBE_SECONDS = 5.0
-LIMIT_SECONDS = 40.0
+PROBE_TIMEOUT_SECONDS = 5.0
+PROBE_AFTER_SECONDS = 40.0
 """With two probes, a worker that is stopped is reported within a minute."""
-RESUME = "resume from the last checkpoint"
-RESTART = f"start it again and {RESUME}"
+END_AFTER_SECONDS = 1800.0
+HOW_TO_RESUME = "resume from the last checkpoint"
+HOW_TO_RESTART = f"start it again and {HOW_TO_RESUME}"
 
 
 class Watchdog(keras.callbacks.Callback):
     """Ends the process when no step ends any more and a worker does not answer; see `guarded`.
 
-    Every step of training, evaluation and prediction that knows of it feeds it, as does the
-    beginning of a training. Once it has been hungry for `limit`
-    seconds it probes the workers; one that stays silent twice, for 5 s each time, ends the process.
-    While all answer, the step may be slow (the first one traces the model) and it waits on, for
-    `patience` seconds. Time during which this process itself is stopped does not count.
+    As a callback it is told of each step of training, evaluation and prediction. After `limit`
+    seconds without one it probes the workers. If a worker does not answer twice, for 5 s each
+    time, the process ends. While all answer, the step may be slow (the first one traces the model).
+    The process then ends after `patience` seconds only. Time during which this process itself is
+    stopped does not count.
 
     Args:
         addresses: the workers' `host:port`, task 0 first.
@@ -51,7 +51,10 @@ class Watchdog(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, addresses: Sequence[str], limit: float = LIMIT_SECONDS, patience: float = 1800.0
+        self,
+        addresses: Sequence[str],
+        limit: float = PROBE_AFTER_SECONDS,
+        patience: float = END_AFTER_SECONDS,
     ) -> None:
         super().__init__()
         if not limit > 0 or not patience >= limit:
@@ -62,71 +65,65 @@ class Watchdog(keras.callbacks.Callback):
         self.addresses = list(addresses)
         self.limit = limit
         self.patience = patience
-        self._tethers: dict[str, Tether] = {}
         self._steps = 0
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Starts to watch; without addresses there is nothing to watch."""
         if self.addresses:
-            self._tethers = {each: Tether(each, PROBE_SECONDS) for each in self.addresses}
             self._thread.start()
 
     def stop(self) -> None:
         """Watches no longer."""
-        self._ended.set()
-        for tether in self._tethers.values():
-            tether.close()
+        self._stopped.set()
 
-    def ended(self) -> list[str]:
-        """The workers whose connection has ended, as it does when the process does."""
-        return [address for address, tether in self._tethers.items() if tether.cut()]
-
-    def feed(self, *_) -> None:
-        """Reports progress."""
+    def report_progress(self) -> None:
+        """Tells that a step has ended."""
         self._steps += 1
 
     def on_train_begin(self, logs=None) -> None:
-        self.feed()
+        self.report_progress()
 
     def on_train_batch_end(self, batch, logs=None) -> None:
-        self.feed()
+        self.report_progress()
 
     def on_test_batch_end(self, batch, logs=None) -> None:
-        self.feed()
+        self.report_progress()
 
     def on_predict_batch_end(self, batch, logs=None) -> None:
-        self.feed()
+        self.report_progress()
 
     def on_epoch_end(self, epoch, logs=None) -> None:
-        self.feed()
+        self.report_progress()
 
     def _watch(self) -> None:
         tick = min(1.0, self.limit / 4)
-        seen, hungry, look_at = -1, 0.0, self.limit
-        while not self._ended.wait(tick):
-            hungry += tick
-            self.ended()  # keeps the connections up
-            if self._steps != seen:
-                seen, hungry, look_at = self._steps, 0.0, self.limit
-            elif hungry >= look_at:
-                lost = self._silent() and self._silent()
-                if self._ended.is_set() or self._steps != seen:
+        steps_seen, idle_seconds, next_probe = -1, 0.0, self.limit
+        while not self._stopped.wait(tick):
+            idle_seconds += tick
+            if self._steps != steps_seen:
+                steps_seen, idle_seconds, next_probe = self._steps, 0.0, self.limit
+            elif idle_seconds >= next_probe:
+                lost = self._unresponsive() and self._unresponsive()
+                if self._stopped.is_set() or self._steps != steps_seen:
                     continue
+                idle = f"no step for {idle_seconds:.0f} s"
                 if lost:
-                    _exit(f"{_named(self.addresses, lost)} (no step for {hungry:.0f} s); {RESTART}")
-                if hungry >= self.patience:
-                    _exit(f"no step for {hungry:.0f} s although all workers answer")
-                look_at = hungry + self.limit
+                    _exit(f"{_named(self.addresses, lost)} ({idle}); {HOW_TO_RESTART}")
+                if idle_seconds >= self.patience:
+                    _exit(f"{idle} although all workers answer")
+                next_probe = idle_seconds + self.limit
 
-    def _silent(self) -> dict[str, str]:
-        return silent(self.addresses, min(PROBE_SECONDS, self.limit))
+    def _unresponsive(self) -> dict[str, str]:
+        return unresponsive(self.addresses, min(PROBE_TIMEOUT_SECONDS, self.limit))
 
 
 @contextlib.contextmanager
 def guarded(
-    addresses: str | Sequence[str], limit: float = LIMIT_SECONDS, patience: float = 1800.0
+    addresses: str | Sequence[str],
+    limit: float = PROBE_AFTER_SECONDS,
+    patience: float = END_AFTER_SECONDS,
 ) -> Iterator[Watchdog]:
     """Watches over the workers while a model that lives on them is used.
 
@@ -165,21 +162,19 @@ def guarded(
 def _blame(error: tf.errors.OpError, watchdog: Watchdog) -> str | None:
     """Says in one line which worker caused an error; None if none did."""
     addresses = watchdog.addresses
-    lost = silent(addresses, PROBE_SECONDS)
+    lost = unresponsive(addresses, PROBE_TIMEOUT_SECONDS)
     if lost:
-        return f"{_named(addresses, lost)}; {RESTART}"
+        return f"{_named(addresses, lost)}; {HOW_TO_RESTART}"
     message, names = str(error), ", ".join(addresses)
-    again = watchdog.ended()
-    if again:
-        who = ", ".join(f"{each} (task {addresses.index(each)})" for each in again)
-        return f"worker {who} broke off and answers again, probably started anew; {RESUME}"
     if "probably restarted" in message or "Unable to find a context_id" in message:
         # The task that TensorFlow names may be the one that noticed.
-        return f"one of the workers {names} was started again and lost the training; {RESUME}"
+        return (
+            f"one of the workers {names} was started again and lost the training; {HOW_TO_RESUME}"
+        )
     if isinstance(error, tf.errors.UnavailableError) and "remote target" in message:
         return (
             f"a connection broke although all workers answer ({names}); can they reach each other "
-            f"and this process? Then {RESUME}"
+            f"and this process? Then {HOW_TO_RESUME}"
         )
     return None
 

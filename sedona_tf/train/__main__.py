@@ -87,8 +87,7 @@ def main() -> None:
     processors = count_cpus(devices)
     with command_line.progress(), contextlib.ExitStack() as stack:
         command_line.start_tensorflow(processors)
-        from sedona_tf.cluster.connection import connect
-        from sedona_tf.cluster.watchdog import guarded
+        from sedona_tf.cluster import connect, guarded
         from sedona_tf.evaluate.table import evaluation_table
         from sedona_tf.profile.dry_run import dry_run
         from sedona_tf.train.placement import make_cpu_devices

@@ -1,4 +1,4 @@
-"""Run by test_cluster.py: trains on workers, in a process of its own.
+"""Run by test_connection.py: trains on workers, in a process of its own.
 
 Usage: chief.py equal CLUSTER OWN_HOST; chief.py train CLUSTER SCHEDULE LIMIT
 """
@@ -17,9 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf import backbones, command_line, decouple, plans
-from sedona_tf.cluster.addresses import silent
-from sedona_tf.cluster.connection import connect
-from sedona_tf.cluster.watchdog import guarded
+from sedona_tf.cluster import connect, guarded
 from sedona_tf.errors import UserError
 from sedona_tf.train.placement import assign_devices
 
@@ -58,7 +56,6 @@ def equal(cluster: str, host: str) -> None:
         free.bind(("", 0))
         port = free.getsockname()[1]
     devices = connect(cluster, address=f"{host}:{port}")
-    assert list(silent([f"{host}:{port}", f"127.0.0.9:{port}"], 1.0)) == [f"127.0.0.9:{port}"]
     with contextlib.suppress(UserError):
         connect(cluster)
         raise AssertionError("connected twice")

@@ -9,9 +9,14 @@ import time
 
 import pytest
 
-from sedona_tf.cluster.addresses import Silence, parse_addresses, probe, require_distinct, silent
-from sedona_tf.cluster.fence import own_address
-from sedona_tf.cluster.tether import Tether
+from sedona_tf.cluster.addresses import (
+    NoAnswer,
+    own_address,
+    parse_addresses,
+    probe,
+    require_distinct,
+    unresponsive,
+)
 from sedona_tf.errors import UserError
 
 
@@ -50,24 +55,23 @@ def test_an_http2_greeting_is_an_answer():
 )
 def test_other_listeners_are_no_workers(answer, words):
     began = time.monotonic()
-    with listener(answer) as address, pytest.raises(Silence, match=words):
+    with listener(answer) as address, pytest.raises(NoAnswer, match=words):
         probe(address, 0.5)
     assert time.monotonic() - began < 2.0
 
 
-def test_silent_names_those_that_do_not_answer():
+def test_unresponsive_names_those_that_do_not_answer():
     with listener(SETTINGS) as good, listener(None) as stopped, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and does not listen
         refused = f"127.0.0.1:{closed.getsockname()[1]}"
-        lost = silent([good, stopped, refused], 0.5)
+        lost = unresponsive([good, stopped, refused], 0.5)
     assert lost == {stopped: "no answer within 0.5 s", refused: "connection refused"}
-    assert silent([], 0.5) == {}
+    assert unresponsive([], 0.5) == {}
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64])
 def test_names_that_no_host_can_have(host):
-    assert silent([f"{host}:1"], 0.5) == {f"{host}:1": "no host can have this name"}
-    assert Tether(f"{host}:1", 0.5).cut()
+    assert unresponsive([f"{host}:1"], 0.5) == {f"{host}:1": "no host can have this name"}
     with pytest.raises(UserError, match="no host can have this name"):
         own_address(host)
 
@@ -76,6 +80,13 @@ def test_names_that_no_host_can_have(host):
 def test_malformed_addresses(cluster):
     with pytest.raises(UserError, match="must be host:port,host:port"):
         parse_addresses(cluster)
+
+
+def test_own_address():
+    assert own_address("localhost") == "127.0.0.1"
+    for host in ("192.0.2.1", "0.0.0.0"):  # set aside for documentation; names no host
+        with pytest.raises(UserError, match="address of this machine"):
+            own_address(host)
 
 
 def test_an_address_comes_once():
