@@ -11,21 +11,21 @@ import re
 import shlex
 import sys
 import textwrap
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from absl import app, flags
 
 import sedona_tf
+from sedona_tf.command_line.log_lines import show_log_lines
+from sedona_tf.command_line.recipe_flag import is_recipe, recipe_problem
 from sedona_tf.command_line.standard_streams import hold_notices, make_writable
 from sedona_tf.environment.kernels import choose_kernels
-from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure, unknown_name
-from sedona_tf.shipped import recipe_file, split_variant
+from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure
 
 __all__ = ["help_text", "page_of", "progress", "run", "start_tensorflow"]
 
-INDENT = " " * 6
+HELP_INDENT = " " * 6
 
 flags.DEFINE_bool("quiet", False, "print the result and errors only.")
 
@@ -39,9 +39,9 @@ def run(
 
     What the user can put right ends in one line on stderr, `error: ...`, and exit code 2: a
     `UserError`, a wrong flag, an `OSError` about a file, too little memory, and whatever goes
-    wrong while a recipe (a flag of `ml_collections.config_flags`) is read. Anything else is a
-    fault of the program and keeps its traceback. Ctrl-C gives 130; a command that handles signals
-    itself raises `Interrupted`, whose line and exit code are used.
+    wrong while a recipe is read. Anything else is a fault of the program and keeps its traceback.
+    Ctrl-C gives 130. A command that handles signals itself raises `Interrupted`, whose line and
+    exit code are used. What the library logs is printed, see `show_log_lines`.
 
     Args:
         main: the command; reads `absl.flags.FLAGS` and returns an exit code or None for 0.
@@ -110,11 +110,13 @@ def help_text(
                 default = "required"
             else:
                 default = f"default: {flag.default_as_str or 'none'}"
-            words = f"{flag.help or ''} ({default})".strip()
+            text = f"{flag.help or ''} ({default})".strip()
             lines.append(f"  --{'[no]' if flag.boolean else ''}{name}")
-            lines += textwrap.wrap(words, 92, initial_indent=INDENT, subsequent_indent=INDENT)
-            if _is_recipe(flag):
-                lines += [f"  --{name}.FIELD", INDENT + "overrides a field of the file."]
+            lines += textwrap.wrap(
+                text, 92, initial_indent=HELP_INDENT, subsequent_indent=HELP_INDENT
+            )
+            if is_recipe(flag):
+                lines += [f"  --{name}.FIELD", HELP_INDENT + "overrides a field of the file."]
     return "\n".join(lines)
 
 
@@ -132,9 +134,7 @@ def start_tensorflow(devices: int = 1) -> None:
     driver = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if driver else "3")
     with contextlib.nullcontext() if level in ("0", "1") else hold_notices():
-        importlib.import_module(
-            "sedona_tf.environment.keras_backend"
-        )  # TensorFlow too imports Keras
+        importlib.import_module("sedona_tf.environment.keras_backend")  # imports TensorFlow, too
 
 
 @contextlib.contextmanager
@@ -164,6 +164,7 @@ def _fail(message: str) -> NoReturn:
 
 def _flushed(main: Callable[[], int | None]) -> int | None:
     """Runs the command and makes trouble with its output come up while it can be told."""
+    show_log_lines()
     try:
         code = main()
     except app.UsageError as error:
@@ -184,8 +185,7 @@ def _parse(argv: list[str]) -> list[str]:
     except flags.CantOpenFlagFileError as error:
         raise UserError(f"--flagfile: {error.__context__ or error}") from error
     except Exception as error:  # recipes are programs: anything can come out of one
-        problems = [_recipe_problem(flag) for flag in _recipe_flags()]
-        raise UserError(next(filter(None, problems), None) or _flag_problem(error)) from error
+        raise UserError(recipe_problem(_flag_arguments()) or _flag_problem(error)) from error
     if rest[1:]:
         raise UserError(f"unexpected argument '{rest[1]}': only flags are taken; see --help.")
     return rest
@@ -195,7 +195,7 @@ def _flag_problem(error: Exception) -> str:
     message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, flags.UnrecognizedFlagError):
         name, _, field = error.flagname.partition(".")
-        if field and name in flags.FLAGS and _is_recipe(flags.FLAGS[name]):
+        if field and name in flags.FLAGS and is_recipe(flags.FLAGS[name]):
             return f"--{error.flagname} needs --{name}=FILE before it."
         near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
         return f"unknown flag --{error.flagname}." + (f" Did you mean --{near[0]}?" if near else "")
@@ -205,71 +205,3 @@ def _flag_problem(error: Exception) -> str:
 
 def _is_required(flag: flags.Flag) -> bool:
     return any("other than None" in str(check.message) for check in flag.validators)
-
-
-def _is_recipe(flag: flags.Flag) -> bool:
-    """Whether the flag reads an `ml_collections` file; false if nothing imported the package."""
-    config_flags = sys.modules.get("ml_collections.config_flags.config_flags")
-    return config_flags is not None and config_flags.is_config_flag(flag)
-
-
-def _recipe_flags() -> list[Any]:
-    return [flag for flag in map(flags.FLAGS.__getitem__, flags.FLAGS) if _is_recipe(flag)]
-
-
-def _recipe_problem(flag: Any) -> str | None:
-    """Reads the recipe once more, to say better than the parser what is wrong with it."""
-    arguments = flags.FLAGS.read_flags_from_files(_flag_arguments(), force_gnu=False)
-    paths: list[Any] = [flag.default] if isinstance(flag.default, str) else []
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
-        match = re.fullmatch(rf"--?{flag.name}(=.*)?", argument, re.DOTALL)
-        if match:
-            paths.append(match[1][1:] if match[1] else following)
-    if not paths or paths[-1] is None:
-        return None
-    path = paths[-1]
-    try:
-        path = recipe_file(path)
-        config = flag.parser.parse(path)
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        return _failure(path, error)
-    known = _fields(config)
-    for argument in arguments:
-        match = re.match(rf"--?(?:no)?{flag.name}\.([\w.]+)(?:=|$)", argument)
-        if match and match[1] not in known:
-            return unknown_name("recipe field", match[1], known)
-    return None
-
-
-def _fields(config: Any, prefix: str = "") -> list[str]:
-    """The dotted paths of a recipe's fields, inner ones included."""
-    if not hasattr(config, "items"):
-        return []
-    return [
-        path
-        for name, value in config.items()
-        for path in (f"{prefix}{name}", *_fields(value, f"{prefix}{name}."))
-    ]
-
-
-def _failure(path: str, error: BaseException) -> str:
-    """Words what went wrong inside a recipe, with the line if there is one."""
-    file, _ = split_variant(path)
-    if not os.path.isfile(file):
-        return f"recipe file '{file}' does not exist."
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    for link in chain:
-        frames = traceback.extract_tb(link.__traceback__)
-        lines = [f.lineno for f in frames if os.path.realpath(f.filename) == os.path.realpath(file)]
-        if isinstance(link, SyntaxError) and link.filename:
-            lines.append(link.lineno)
-        if lines:
-            words = getattr(link, "msg", None) or link
-            return f"recipe '{path}' failed at line {lines[-1]}: {type(link).__name__}: {words}"
-    return f"recipe '{path}' cannot be used: {chain[-1]}"
