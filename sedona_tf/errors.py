@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import sys
 from collections.abc import Iterator, Sequence
+
+from absl import logging
 
 __all__ = [
     "Interrupted",
@@ -14,7 +15,6 @@ __all__ = [
     "first_line",
     "operation_failure",
     "unknown_name",
-    "warn",
 ]
 
 
@@ -38,26 +38,21 @@ class Interrupted(KeyboardInterrupt):
         self.code = 128 + signal
 
 
-def warn(message: str) -> None:
-    """Prints one line on stderr about a fault that does not end the run."""
-    print("warning:", " ".join(message.split()), file=sys.stderr, flush=True)
-
-
 @contextlib.contextmanager
 def dispensable(what: str) -> Iterator[None]:
-    """Turns a failure of the `with` block into a warning, for pictures of numbers that are kept.
+    """Logs a failure of the `with` block as a warning, for pictures of numbers that are kept.
 
     Args:
         what: name of the product of the block.
 
-    Example: the reason goes to stderr.
+    Example: the reason is logged.
         >>> with dispensable("the picture"):
         ...     raise RuntimeError("no fonts")
     """
     try:
         yield
     except Exception as error:
-        warn(f"{what} could not be made: {first_line(error)}")
+        logging.warning(f"{what} could not be made: {first_line(error)}")
 
 
 def first_line(error: BaseException) -> str:

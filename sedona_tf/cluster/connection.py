@@ -8,7 +8,6 @@ import socket
 import time
 
 import tensorflow as tf
-from absl import logging
 
 from sedona_tf.cluster.addresses import (
     NoAnswer,
@@ -66,16 +65,12 @@ def connect(cluster: str, timeout: float = 10.0, address: str | None = None) -> 
     own_hosts = _reach(workers, timeout)
     chief = address or _chief_address(own_hosts)
     spec = tf.train.ClusterSpec({"localhost": [chief], "worker": workers})
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)  # it prints its settings
     try:
         tf.config.experimental_connect_to_cluster(spec, job_name="localhost")
         names = [device.name for device in tf.config.list_logical_devices()]
     except tf.errors.OpError as error:
         reason = first_line(error)
         raise UserError(f"cannot connect {chief} to the workers {cluster}: {reason}") from error
-    finally:
-        logging.set_verbosity(verbosity)
     devices = []
     for task in range(len(workers)):
         specs = [tf.DeviceSpec.from_string(name) for name in names if _task(name) == task]

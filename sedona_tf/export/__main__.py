@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.command_line.path_flag import define_path
@@ -43,7 +43,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    logging.set_verbosity(logging.WARNING)  # TensorFlow tells how it saves, at length
     from sedona_tf.runs.kept_recipe import read_recipe
 
     workdir, output = Path(flags.FLAGS.workdir), Path(flags.FLAGS.output)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tensorflow.types.experimental import ConcreteFunction
 
 from sedona_tf import data as data_lib
@@ -52,7 +53,7 @@ def publish(
     run = load_run(workdir)
     if run.step < run.steps:
         words = f"exporting step {run.step} of {run.steps}"
-        print(f"the training has not ended: {words}", flush=True)
+        logging.info(f"the training has not ended: {words}")
     stored = _stored_images(run)
     signatures = _signatures(run, stored)
     with locked(output.parent):
@@ -62,7 +63,7 @@ def publish(
         was = read_config(listed)
         config = add_model(was, output.name, base_path)
         with atomic_folder(output / str(version)) as folder:
-            print("saving the model", flush=True)
+            logging.info("saving the model")
             save_signatures(folder, signatures)
             scale = 1 if stored.images.dtype == np.uint8 else 255
             write_warmup(folder, output.name, signatures, stored.images * scale)

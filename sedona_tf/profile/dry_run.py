@@ -16,6 +16,7 @@ from typing import NamedTuple
 import ml_collections
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from sedona_tf.backbones.registry import KERAS
 from sedona_tf.environment.determinism import make_repeatable
@@ -153,7 +154,7 @@ def dry_run(
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
     make_repeatable(recipe.seed, recipe.deterministic)
-    print(f"building {recipe.backbone.name}", flush=True)
+    logging.info(f"building {recipe.backbone.name}")
     backbone = build_backbone(recipe, shape, classes)
     decoupling = build_decoupling(method, plan, backbone, num_blocks)
     noise = np.random.default_rng(recipe.seed)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
+from absl import logging
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.environment.process_settings import process_settings
@@ -76,7 +77,7 @@ def profile(
         raise UserError("the batch and the numbers of blocks must be from 1.")
     for folder in (workdir, Path(cache or workdir).parent):  # before minutes of measuring
         make_folder(folder)
-    print(f"building {recipe.backbone.name}", flush=True)
+    logging.info(f"building {recipe.backbone.name}")
     backbone = build_backbone(recipe, stated.shape, stated.num_classes)
     if plan is None:
         scores = Plan.indifferent(backbone.name, Plan.fingerprint(backbone), [BASELINES["dgl"]])

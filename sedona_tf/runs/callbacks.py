@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tqdm import tqdm
 
 from sedona_tf.errors import UserError
@@ -213,7 +214,7 @@ class Progress(StepCallback):
         self.bar: tqdm | None = None
 
     def on_train_begin(self, logs=None) -> None:
-        print(f"{self.phase}: tracing the first step, this takes a while", flush=True)
+        logging.info(f"{self.phase}: tracing the first step, this takes a while")
         self.bar = progress_bar(self.phase, self.steps, "step", self.start)
 
     def on_train_batch_end(self, batch, logs=None) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from absl import logging
 
 from sedona_tf.errors import UserError
 from sedona_tf.files import make_folder
@@ -133,7 +133,7 @@ class CheckpointStore:
             raise UserError(f"no checkpoint can be used: {' '.join(problems)}")
         if found is not None:
             if problems:
-                print(f"{' '.join(problems)} Going on from {found[0]}.", file=sys.stderr)
+                logging.warning(f"{' '.join(problems)} Going on from {found[0]}.")
             self._complete = dict(reversed(list(complete.items())[:2]))
             self.newest = found[0]
             self._protect()

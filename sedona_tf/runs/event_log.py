@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from sedona_tf.errors import first_line, operation_failure, warn
+from sedona_tf.errors import first_line, operation_failure
 
 __all__ = ["EventLog"]
 
@@ -62,4 +63,4 @@ class EventLog:
             reason = operation_failure(str(error.message))
         else:
             reason = first_line(error)
-        warn(f"TensorBoard gets nothing more of this run: {reason}")
+        logging.warning(f"TensorBoard gets nothing more of this run: {reason}")

@@ -12,6 +12,7 @@ from typing import Protocol
 import keras
 import ml_collections
 import tensorflow as tf
+from absl import logging
 
 from sedona_tf.errors import UserError
 from sedona_tf.files import Lock, locked, remove_partial
@@ -71,7 +72,7 @@ class RunFolder:
             remove_partial(each)
         saved = store.read() if self.kept else None
         if self.kept and not saved:
-            print("there is no checkpoint yet: starting from the beginning", flush=True)
+            logging.info("there is no checkpoint yet: starting from the beginning")
         return saved
 
     def train(

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from sedona_tf.errors import dispensable, warn
+from sedona_tf.errors import dispensable
 from sedona_tf.report.figures import heat_map
 from sedona_tf.runs.callbacks import NanGuard, StepCallback
 from sedona_tf.runs.event_log import EventLog
@@ -94,7 +95,7 @@ class ArchitectureLog(StepCallback):
         history["candidate_weights"].append(b)
         history["outer_loss"].append(float(logs["outer_loss"]))
         if not math.isfinite(logs["outer_loss"]):
-            warn(
+            logging.warning(
                 f"search step {step} skipped: its outer loss or the gradient is not finite, so "
                 f"alpha and beta stay ({skipped_steps(history)} of {len(history['steps'])} steps)"
             )

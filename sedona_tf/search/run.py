@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import ml_collections
+from absl import logging
 
 from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import AuxiliarySpace, candidates_from
@@ -81,7 +82,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
     if start.step > phases[start.phase]:
         raise UserError(f"the checkpoint is at {start}, past the recipe's {phases[start.phase]}.")
 
-    print("loading data", flush=True)
+    logging.info("loading data")
     data = data_lib.SearchData(
         lambda: data_lib.load_section(recipe.data, "train", limit=recipe.data.limit),
         fraction=recipe.data.validation_fraction,
@@ -93,7 +94,7 @@ def _search(recipe: ml_collections.ConfigDict, folder: RunFolder) -> Plan:
         flip=recipe.data.flip,
         record=record,
     )
-    print(f"building the supernet of {recipe.backbone.name}", flush=True)
+    logging.info(f"building the supernet of {recipe.backbone.name}")
     with process_settings(precision="float32"):
         backbone = build(
             input_shape=data.input_shape, num_classes=data.num_classes, **recipe.backbone

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import keras
 import ml_collections
 import tensorflow as tf
+from absl import logging
 
 from sedona_tf import data as data_lib
 from sedona_tf.auxiliary import CrossEntropy
@@ -68,7 +69,7 @@ def build_data(
     settings = recipe.data
 
     def training() -> data_lib.Source:
-        print("loading data", flush=True)
+        logging.info("loading data")
         return data_lib.load_section(settings, "train", limit=settings.limit)
 
     def testing() -> data_lib.Source:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from sedona_tf import command_line
 from sedona_tf.command_line.path_flag import define_path
@@ -55,7 +55,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Runs the command."""
-    logging.set_verbosity(logging.WARNING)
     recipe, blocks = flags.FLAGS.recipe, flags.FLAGS.blocks
     check_tune(recipe)
     workdir = Path(flags.FLAGS.workdir or f"runs/{recipe.name}_tune_k{blocks}")

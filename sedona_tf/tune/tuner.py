@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import keras_tuner
+from absl import logging
 from keras_tuner.engine.trial import Trial, TrialStatus
 from tensorflow.python.framework.ops import gradient_registry
 
@@ -151,7 +152,7 @@ class DecouplingTuner(keras_tuner.Tuner):
         if self._max_seconds and spent >= self._max_seconds:
             self.oracle.max_trials = len(self.oracle.trials)
         if len(self._trained()) == self.hypermodel.num_points:
-            print(f"all {self.hypermodel.num_points} decouplings were tried", flush=True)
+            logging.info(f"all {self.hypermodel.num_points} decouplings were tried")
             self.oracle.max_trials = len(self.oracle.trials)
 
     def on_trial_begin(self, trial: Trial) -> None:

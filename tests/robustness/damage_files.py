@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import random
 import struct
 from collections import Counter
@@ -69,7 +70,7 @@ class Kind:
         name: of the kind, for people.
         path: an undamaged file.
         read: reads it as the commands do; what it returns has all of the content in its `repr`.
-        older: what `read` may return instead if it says so on stderr; None if nothing.
+        older: what `read` may return instead if it warns of it in the log; None if nothing.
         protected: whether any change can be told from an edit, by a checksum.
     """
 
@@ -85,17 +86,19 @@ class Kind:
         Args:
             expected: the undamaged file's content.
         """
-        errors = io.StringIO()
+        log = logging.StreamHandler(io.StringIO())
+        logging.getLogger().addHandler(log)
         try:
-            with contextlib.redirect_stderr(errors):
-                found = self.read()
+            found = self.read()
         except UserError as error:
             return REFUSED if self._is_clear(str(error)) else UNCLEAR
         except Exception:
             return TRACEBACK
+        finally:
+            logging.getLogger().removeHandler(log)
         if repr(found) == repr(expected):
             return EQUAL
-        said = errors.getvalue().strip()
+        said = log.stream.getvalue().strip()
         if self.older is not None and repr(found) == repr(self.older) and "Going on from" in said:
             return FELL_BACK if self._is_clear(said) else UNCLEAR
         return SILENT if self.protected else UNSEEN

@@ -299,7 +299,7 @@ def test_a_lost_worker(blow, tmp_path, start):
             stack.enter_context(worker(log, lost))
         run.go_on()
         struck = time.monotonic()
-        run.finish(2, f"worker {lost} (task 1)")
+        run.finish(2, "started again" if blow == "restarted" else f"worker {lost} (task 1)")
         assert time.monotonic() - struck <= DETECTION
         if blow == "stopped":
             victim.send_signal(signal.SIGCONT)

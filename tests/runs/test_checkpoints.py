@@ -206,7 +206,7 @@ def test_the_disk_holds_at_most_three_times_the_capacity(tmp_path):
         assert pool.load(slot)["weights"].shape == (3,)
 
 
-def test_what_has_another_name_is_neither_read_nor_deleted(tmp_path, capsys):
+def test_what_has_another_name_is_neither_read_nor_deleted(tmp_path, caplog):
     run = Run(tmp_path).fill()
     run.steps(1, 1)
     run.save(1)
@@ -218,7 +218,7 @@ def test_what_has_another_name_is_neither_read_nor_deleted(tmp_path, capsys):
     (folder / "search-00000009.npz").write_bytes(newest)  # and one that says otherwise inside
     resumed = Run(tmp_path)
     assert resumed.store.read()[0] == ("search", 1)
-    assert "search-00000009.npz holds search step 1" in capsys.readouterr().err
+    assert "search-00000009.npz holds search step 1" in caplog.text
     resumed.steps(2, 3)
     resumed.save(3)
     ours = ["search-00000001.npz", "search-00000003.npz"]
@@ -229,7 +229,7 @@ def test_what_has_another_name_is_neither_read_nor_deleted(tmp_path, capsys):
 
 @pytest.mark.parametrize("which", ["checkpoints/search-00000004.npz", "snapshots/search-*4.npz"])
 @pytest.mark.parametrize("how", ["damaged", "missing"])
-def test_falls_back_to_the_predecessor(tmp_path, capsys, which, how):
+def test_falls_back_to_the_predecessor(tmp_path, caplog, which, how):
     run = Run(tmp_path).fill()
     run.steps(1, 2)
     run.save(2)
@@ -243,7 +243,8 @@ def test_falls_back_to_the_predecessor(tmp_path, capsys, which, how):
     position, arrays = resumed.store.read()
     assert position == ("search", 2) and np.all(arrays["alpha"] == 2)
     assert resumed.pool.files == before
-    lines = capsys.readouterr().err.splitlines()
+    lines = list(caplog.messages)
+    caplog.clear()
     if which.startswith("checkpoints") and how == "missing":
         assert lines == []  # nothing says that there was one
     else:
@@ -254,7 +255,7 @@ def test_falls_back_to_the_predecessor(tmp_path, capsys, which, how):
     resumed.save(3)  # the good predecessor stays, the damaged one goes
     assert names(tmp_path / "checkpoints") == ["search-00000002.npz", "search-00000003.npz"]
     position, _ = Run(tmp_path).store.read()
-    assert position == ("search", 3) and capsys.readouterr().err == ""
+    assert position == ("search", 3) and not caplog.messages
 
 
 def test_a_snapshot_of_both_checkpoints_is_read_once(tmp_path, monkeypatch):
@@ -338,7 +339,7 @@ def killed(folder: Path, number: int) -> bool:
     return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_killed_inside_any_operation_goes_on_alike(tmp_path, capsys):
+def test_killed_inside_any_operation_goes_on_alike(tmp_path, caplog):
     """SIGKILL in each operation on a file from one checkpoint to the next, in one after another.
 
     What a resumed run reads is all of step 2 or all of step 6, never a step back, and going on
@@ -370,7 +371,7 @@ def test_killed_inside_any_operation_goes_on_alike(tmp_path, capsys):
                 assert same(read_arrays(folder / inner / path.name), read_arrays(path))
         number += 1
     assert set(found) == {2, 6} and found == sorted(found)
-    assert capsys.readouterr().err == ""
+    assert not caplog.messages
 
 
 def tiny_model(depths=(1, 2)) -> SearchModel:
