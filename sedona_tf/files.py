@@ -19,9 +19,9 @@ from sedona_tf.errors import UserError
 
 __all__ = ["Lock", "atomic_folder", "atomic_write", "locked", "make_folder", "remove_partial"]
 
-PARTIAL = ".partial"
+PARTIAL_SUFFIX = ".partial"
 """How the name of a file that is still being written ends."""
-LOCK = ".lock"
+LOCK_FILE = ".lock"
 """Name of a folder's lock file."""
 
 
@@ -50,7 +50,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             with _open_in_place(path) as file:
                 file.write(buffer.getbuffer())
             return
-        with _whole(target, lambda left: left.unlink(missing_ok=True)) as temporary:
+        with _renamed_when_whole(target, lambda left: left.unlink(missing_ok=True)) as temporary:
             with open(temporary, "x+b") as file:
                 yield file
                 file.flush()
@@ -73,7 +73,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         UserError: if the operating system refuses.
     """
     remove = functools.partial(shutil.rmtree, ignore_errors=True)
-    with _refusal_as_error(path), _whole(path, remove) as temporary:
+    with _refusal_as_error(path), _renamed_when_whole(path, remove) as temporary:
         temporary.mkdir()
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
@@ -90,14 +90,14 @@ def _refusal_as_error(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _whole(path: Path, remove: Callable[[Path], None]) -> Iterator[Path]:
+def _renamed_when_whole(path: Path, remove: Callable[[Path], None]) -> Iterator[Path]:
     """A name beside `path`; its file or folder is renamed to `path` after the `with` block.
 
     Args:
         path: the name to take.
         remove: deletes what was made, if it did not come to take the name.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -166,8 +166,8 @@ def remove_partial(folder: Path) -> None:
         UserError: if the operating system refuses.
     """
     try:
-        for path in folder.glob(f".*{PARTIAL}"):
-            if not re.fullmatch(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL)}", path.name):
+        for path in folder.glob(f".*{PARTIAL_SUFFIX}"):
+            if not re.fullmatch(rf"\..+\.[0-9a-f]{{8}}{re.escape(PARTIAL_SUFFIX)}", path.name):
                 continue  # another program's
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -198,7 +198,7 @@ class Lock:
             UserError: if it is not.
         """
         try:
-            now = os.stat(self.folder / LOCK)
+            now = os.stat(self.folder / LOCK_FILE)
         except (FileNotFoundError, NotADirectoryError):
             now = None
         except OSError as error:
@@ -230,7 +230,7 @@ def locked(folder: str | os.PathLike) -> Iterator[Lock]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / LOCK, "ab")  # noqa: SIM115 (closed below)
+        file = open(folder / LOCK_FILE, "ab")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise UserError(f"cannot use {folder}: {error.strerror or error}.") from error
     with file:

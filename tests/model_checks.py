@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sedona_tf import DecoupledModel
-from sedona_tf.environment.process_settings import DECOUPLED, process_settings
+from sedona_tf.environment.process_settings import DECOUPLED_GRAPH_OPTIONS, process_settings
 
 
 def values(variables) -> list[np.ndarray]:
@@ -34,7 +34,7 @@ def step_of(model: DecoupledModel, batch: tuple) -> Callable:
     )
 
     def step(*data):
-        with process_settings(graph_optimizer=DECOUPLED):  # as `fit` does
+        with process_settings(graph_optimizer=DECOUPLED_GRAPH_OPTIONS):  # as `fit` does
             return function(*data)
 
     return step

@@ -19,7 +19,7 @@ from absl import app, flags
 import sedona_tf
 from sedona_tf.command_line.log_lines import show_log_lines
 from sedona_tf.command_line.recipe_flag import is_recipe, recipe_problem
-from sedona_tf.command_line.standard_streams import hold_notices, make_writable
+from sedona_tf.command_line.standard_streams import drop_native_log_lines, make_writable
 from sedona_tf.environment.kernels import choose_kernels
 from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure
 
@@ -133,7 +133,7 @@ def start_tensorflow(devices: int = 1) -> None:
     print("starting TensorFlow", flush=True)
     driver = any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg")))
     level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if driver else "3")
-    with contextlib.nullcontext() if level in ("0", "1") else hold_notices():
+    with contextlib.nullcontext() if level in ("0", "1") else drop_native_log_lines():
         importlib.import_module("sedona_tf.environment.keras_backend")  # imports TensorFlow, too
 
 

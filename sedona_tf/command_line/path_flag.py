@@ -28,18 +28,18 @@ class _Paths(flags.ListParser):
         return [os.path.expanduser(path) for path in super().parse(argument)]
 
 
-def define_path(name: str, default: str | None, words: str, *, required: bool = False) -> None:
+def define_path(name: str, default: str | None, help_text: str, *, required: bool = False) -> None:
     """Declares a flag that takes a path.
 
     Args:
         name: of the flag.
         default: its value if it is not given.
-        words: for `--help`.
+        help_text: for `--help`.
         required: whether it must be given.
     """
-    flags.DEFINE(_Path(), name, default, words, required=required)
+    flags.DEFINE(_Path(), name, default, help_text, required=required)
 
 
-def define_paths(name: str, words: str) -> None:
+def define_paths(name: str, help_text: str) -> None:
     """Declares a flag that takes paths, separated by commas; none if it is not given."""
-    flags.DEFINE(_Paths(), name, [], words, serializer=flags.CsvListSerializer(","))
+    flags.DEFINE(_Paths(), name, [], help_text, serializer=flags.CsvListSerializer(","))

@@ -10,9 +10,9 @@ import re
 import sys
 from collections.abc import Iterator
 
-__all__ = ["hold_notices", "make_writable"]
+__all__ = ["drop_native_log_lines", "make_writable"]
 
-_NOTICE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
+_NATIVE_LOG_LINE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl::InitializeLog")
 
 
 def make_writable() -> None:
@@ -44,8 +44,8 @@ def _escape(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 @contextlib.contextmanager
-def hold_notices() -> Iterator[None]:
-    """Keeps the log lines of native libraries off standard error; everything else appears after.
+def drop_native_log_lines() -> Iterator[None]:
+    """Drops the log lines of native libraries from standard error; everything else appears after.
 
     TensorFlow logs some lines while it is imported, before its log has a level. On Linux only.
     """
@@ -64,5 +64,5 @@ def hold_notices() -> Iterator[None]:
             os.close(stream)
             held.seek(0)
             for line in held:
-                if not _NOTICE.match(line):
+                if not _NATIVE_LOG_LINE.match(line):
                     os.write(2, line)

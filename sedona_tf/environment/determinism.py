@@ -13,7 +13,8 @@ def make_repeatable(seed: int, deterministic: bool) -> None:
 
     Args:
         seed: of all random generators of the process.
-        deterministic: whether operations must repeat bit for bit; for the rest of the process.
+        deterministic: whether operations must repeat bit for bit. TensorFlow cannot undo this: it
+            holds for the rest of the process.
     """
     keras.utils.set_random_seed(seed)
     if deterministic:

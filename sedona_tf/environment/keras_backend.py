@@ -9,7 +9,7 @@ import os
 
 from sedona_tf.errors import UserError, first_line
 
-VARIABLE = "KERAS_BACKEND"
+BACKEND_VARIABLE = "KERAS_BACKEND"
 
 
 def _import_keras() -> None:
@@ -19,8 +19,8 @@ def _import_keras() -> None:
         UserError: if this process has imported Keras, or TensorFlow, which imports Keras, with
             another backend.
     """
-    given = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "tensorflow"
+    given = os.environ.get(BACKEND_VARIABLE)
+    os.environ[BACKEND_VARIABLE] = "tensorflow"
     try:
         import keras
 
@@ -28,13 +28,13 @@ def _import_keras() -> None:
     except ImportError as error:  # TensorFlow goes on where its import of Keras fails
         found = f"another backend ({first_line(error)})"
     finally:
-        del os.environ[VARIABLE]
+        del os.environ[BACKEND_VARIABLE]
         if given is not None:
-            os.environ[VARIABLE] = given
+            os.environ[BACKEND_VARIABLE] = given
     if found != "tensorflow":
         raise UserError(
             f"sedona_tf needs Keras on TensorFlow, but this process imported it on {found}; "
-            f"set {VARIABLE}=tensorflow, or import sedona_tf.train before both."
+            f"set {BACKEND_VARIABLE}=tensorflow, or import sedona_tf.train before both."
         )
 
 

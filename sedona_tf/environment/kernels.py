@@ -61,7 +61,10 @@ def share_of_cores(devices: int) -> int:
 
 
 def keep_to_share_of_cores(devices: int) -> None:
-    """Keeps this process to the cores that one of several CPU devices has to itself."""
+    """Keeps this process to the cores that one of several CPU devices has to itself.
+
+    Sets the process' CPU affinity, for good: only a command may call it, before TensorFlow starts.
+    """
     if devices > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: share_of_cores(devices)])
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 import keras
 import tensorflow as tf
 
-__all__ = ["DECOUPLED", "SEARCH", "process_settings"]
+__all__ = ["DECOUPLED_GRAPH_OPTIONS", "SEARCH_GRAPH_OPTIONS", "process_settings"]
 
-SEARCH: Mapping[str, bool] = {"disable_meta_optimizer": True}
+SEARCH_GRAPH_OPTIONS: Mapping[str, bool] = {"disable_meta_optimizer": True}
 """Options of TensorFlow's graph optimizer for a search: all of its passes are off.
 
 One pass must be off, the memory pass (`SchedulingPass`). It assumes 256 MiB for a CPU. If it
@@ -18,7 +18,10 @@ expects a step to need more, it adds up sums in temporary variables. In large lo
 to clash (`AlreadyExistsError ... tmp_var`). The pass has no switch of its own.
 """
 
-DECOUPLED: Mapping[str, bool] = {"dependency_optimization": False, "constant_folding": False}
+DECOUPLED_GRAPH_OPTIONS: Mapping[str, bool] = {
+    "dependency_optimization": False,
+    "constant_folding": False,
+}
 """Options of TensorFlow's graph optimizer for decoupled training.
 
 The two passes reorder sums, and fold batch sizes into means, differently inside and outside of a
@@ -44,7 +47,7 @@ def process_settings(
 
     Args:
         graph_optimizer: options of `tf.config.optimizer.set_experimental_options`, for instance
-            `SEARCH` or `DECOUPLED`; the others stay as they are.
+            `SEARCH_GRAPH_OPTIONS` or `DECOUPLED_GRAPH_OPTIONS`; the others stay as they are.
         precision: Keras' dtype policy, such as `"mixed_bfloat16"`, with float32 for losses, metrics
             and optimizers; None changes neither.
         data_format: of layers that state none, such as `"channels_last"`; None does not change it.

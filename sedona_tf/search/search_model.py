@@ -14,7 +14,7 @@ from sedona_tf.auxiliary import Candidate, candidates_from
 from sedona_tf.auxiliary.losses import labels_in_range
 from sedona_tf.backbones import Backbone
 from sedona_tf.data.arrival import after_batch
-from sedona_tf.environment.process_settings import SEARCH, process_settings
+from sedona_tf.environment.process_settings import SEARCH_GRAPH_OPTIONS, process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.search.differentiable import check_derivatives
 from sedona_tf.search.field import State, relaxed_field
@@ -185,7 +185,7 @@ class SearchModel(keras.Model):
                 "fit would split the T + 1 batches of a step among the replicas; give it a "
                 "dataset of strategy.distribute_datasets_from_function."
             )
-        with process_settings(graph_optimizer=SEARCH):
+        with process_settings(graph_optimizer=SEARCH_GRAPH_OPTIONS):
             return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> None:
@@ -220,7 +220,7 @@ class SearchModel(keras.Model):
 
     def train_on_batch(self, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
-        with process_settings(graph_optimizer=SEARCH):
+        with process_settings(graph_optimizer=SEARCH_GRAPH_OPTIONS):
             return super().train_on_batch(*args, **kwargs)
 
     def train_step(self, data) -> dict[str, tf.Tensor]:

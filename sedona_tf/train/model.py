@@ -16,7 +16,7 @@ import tensorflow as tf
 from sedona_tf.auxiliary.losses import CrossEntropy, labels_in_range
 from sedona_tf.backbones import Backbone
 from sedona_tf.data.arrival import after_batch, arrived
-from sedona_tf.environment.process_settings import DECOUPLED, process_settings
+from sedona_tf.environment.process_settings import DECOUPLED_GRAPH_OPTIONS, process_settings
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.plans import Decoupling, Plan
 from sedona_tf.train.block import Block, build_blocks
@@ -510,7 +510,9 @@ class DecoupledModel(keras.Model):
 
     def _settings(self) -> contextlib.AbstractContextManager[None]:
         """Settings of the process while blocks learn; with one block, those of plain Keras."""
-        return process_settings(graph_optimizer=DECOUPLED if len(self.blocks) > 1 else {})
+        return process_settings(
+            graph_optimizer=DECOUPLED_GRAPH_OPTIONS if len(self.blocks) > 1 else {}
+        )
 
     def get_config(self) -> dict:
         decoupling = self.decoupling.to_dict()

@@ -70,11 +70,11 @@ def test_encodings(tmp_path, encoding, result):
 def test_notices_are_held_and_the_rest_appears(tmp_path):
     code = (
         "import os\n"
-        "from sedona_tf.command_line.standard_streams import hold_notices\n"
-        "with hold_notices():\n"
+        "from sedona_tf.command_line.standard_streams import drop_native_log_lines\n"
+        "with drop_native_log_lines():\n"
         "    os.write(2, b'I0000 00:00:1.1 1 a.cc:1] notice\\nreal\\n')\n"
         "os.write(2, b'after\\n')\n"
-        "with hold_notices():\n"
+        "with drop_native_log_lines():\n"
         "    os.write(2, b'W0000 00:00:1.1 1 a.cc:1] notice\\n')\n"
         "    raise ImportError('no library')\n"
     )

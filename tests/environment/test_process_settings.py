@@ -15,7 +15,11 @@ from networks import tiny_backbone
 
 from sedona_tf import plans
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.environment.process_settings import DECOUPLED, SEARCH, process_settings
+from sedona_tf.environment.process_settings import (
+    DECOUPLED_GRAPH_OPTIONS,
+    SEARCH_GRAPH_OPTIONS,
+    process_settings,
+)
 from sedona_tf.search.search_model import SearchModel
 from sedona_tf.train.model import DecoupledModel
 
@@ -60,8 +64,8 @@ def test_what_was_set_is_put_back_and_what_was_not_is_unset():
     assert "constant_folding" not in before and keras.config.dtype_policy().name == "float32"
     with pytest.raises(RuntimeError), process_settings(graph_optimizer=USERS):
         assert options() == {**before, **USERS}
-        with process_settings(graph_optimizer=DECOUPLED, precision="mixed_float16"):
-            assert options() == {**before, **USERS, **DECOUPLED}
+        with process_settings(graph_optimizer=DECOUPLED_GRAPH_OPTIONS, precision="mixed_float16"):
+            assert options() == {**before, **USERS, **DECOUPLED_GRAPH_OPTIONS}
             assert keras.config.dtype_policy().name == "mixed_float16"
         assert options() == {**before, **USERS}
         assert keras.config.dtype_policy().name == "float32"
@@ -110,7 +114,7 @@ class WatchedDecoupled(Watched, DecoupledModel):
 def search():
     model = WatchedSearch(tiny_backbone(), candidates_from([SEPARABLE]), learning_rate=0.05)
     model.compile(run_eagerly=True)
-    return model, SEARCH
+    return model, SEARCH_GRAPH_OPTIONS
 
 
 def decoupled(num_blocks):
@@ -118,7 +122,7 @@ def decoupled(num_blocks):
     plan = plans.uniform(backbone, num_blocks, SEPARABLE if num_blocks > 1 else {})
     model = WatchedDecoupled(backbone, plan)
     model.compile("sgd", run_eagerly=True)
-    return model, DECOUPLED if num_blocks > 1 else {}
+    return model, DECOUPLED_GRAPH_OPTIONS if num_blocks > 1 else {}
 
 
 @pytest.mark.parametrize("make", [search, lambda: decoupled(2), lambda: decoupled(1)])

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sedona_tf import backbones
 from sedona_tf.auxiliary import candidates_from
-from sedona_tf.environment.process_settings import SEARCH, process_settings
+from sedona_tf.environment.process_settings import SEARCH_GRAPH_OPTIONS, process_settings
 from sedona_tf.search.field import State, relaxed_field
 from sedona_tf.search.hypergradient import hypergradient
 from sedona_tf.search.inner_optimizer import InnerOptimizer
@@ -90,7 +90,7 @@ def test_first_step_and_unrolled_gradients(case):
         first["aux_grad_norms"],
     )
 
-    with process_settings(graph_optimizer=SEARCH):
+    with process_settings(graph_optimizer=SEARCH_GRAPH_OPTIONS):
         result = tf.function(
             lambda: hypergradient(
                 net,
