@@ -1,8 +1,8 @@
 """Lends this machine's devices to a decoupled training that runs elsewhere.
 
 Examples:
-  python -m sedona_tf.worker --port 2222                     for this machine only, or an SSH tunnel
-  python -m sedona_tf.worker --port 2222 --host 10.0.0.2     for other hosts, which reach it there
+  python -m sedona_tf.worker --port 2222                     announced as 127.0.0.1:2222
+  python -m sedona_tf.worker --port 2222 --host 10.0.0.2     announced as 10.0.0.2:2222
 
 Whoever reaches the port can run any code of TensorFlow here: there is no password and no
 encryption. The port is open on all addresses of this machine, whatever --host says. Only a
