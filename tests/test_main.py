@@ -64,7 +64,7 @@ def test_lists_and_runs_the_commands():
         (["train", "--plan=damaged.json"], "checksum"),
         (["train", "--method=dgl", "--cluster=host"], "host:port"),
         (["train", "--method=dgl", "--workdir=run"], "holds a run already"),
-        (["train", "--method=dgl", "--workdir=none", "--resume"], "nothing to resume"),
+        (["train", "--method=dgl", "--workdir=none", "--resume"], "does not hold a run"),
         (["train", "--method=dgl", "--dry_run", "--recipe.train.momentum=2"], "train.momentum"),
         (["tune", "--max_trials=1", "--workdir=run"], "holds a run already"),
         (["profile", "--recipe.train.epochs=0"], "train.epochs"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,7 +24,8 @@ METHOD = ["--method=dgl", "--blocks=2"]
 def last_state(workdir: Path) -> tuple[dict[str, np.ndarray], dict[str, list]]:
     """The newest checkpoint's arrays; of the history, all that is not a time."""
     arrays = read_arrays(sorted((workdir / "checkpoints").glob("*.npz"))[-1])
-    history = json.loads(arrays.pop("history").tobytes())
+    names = [name for name in arrays if name.startswith("history/")]
+    history = {name.removeprefix("history/"): arrays.pop(name).tolist() for name in names}
     history.pop("step_seconds", None)
     return arrays, history
 

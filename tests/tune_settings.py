@@ -33,6 +33,15 @@ def backbone():
     return build("resnet18", (8, 8, 1), 10, width=4)
 
 
+class Stateless:
+    """A model without variables."""
+
+    def variables_by_part(self) -> dict[str, list]:
+        return {}
+
+    state_variables = variables_by_part
+
+
 def replace_training(monkeypatch: pytest.MonkeyPatch, error=lambda values, epochs: 0.5) -> None:
     """Trials that take no time: `error(values, epochs)` is what one finds."""
 
@@ -40,7 +49,7 @@ def replace_training(monkeypatch: pytest.MonkeyPatch, error=lambda values, epoch
         found = error(hp.values, epochs)
         return {"val_error": found, "val_loss": 1.0, "steps": 3 * (epochs - initial_epoch)}
 
-    monkeypatch.setattr(DecouplingHyperModel, "build", lambda self, hp: None)
+    monkeypatch.setattr(DecouplingHyperModel, "build", lambda self, hp: Stateless())
     monkeypatch.setattr(DecouplingHyperModel, "_build_backbone", lambda self: backbone())
     monkeypatch.setattr(DecouplingHyperModel, "fit", fit)
 

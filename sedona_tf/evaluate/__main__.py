@@ -40,7 +40,7 @@ def main() -> None:
     with command_line.progress(to=sys.stderr):  # the output is the result alone
         command_line.start_tensorflow()
         from sedona_tf.evaluate.table import evaluation_table
-        from sedona_tf.train.run import load_run
+        from sedona_tf.train.trained_run import load_run
 
         run = load_run(workdir)
         images = run.data.test() if split == "test" else run.data.validation()

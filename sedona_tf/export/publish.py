@@ -17,7 +17,7 @@ from sedona_tf.export.models_config import add_model, read_config, write_config
 from sedona_tf.export.signatures import Preprocessing, build_signatures
 from sedona_tf.export.warmup import BATCH_SIZES, write_warmup
 from sedona_tf.files import atomic_folder, locked, make_folder, remove_partial
-from sedona_tf.train.run import Run, load_run
+from sedona_tf.train.trained_run import TrainedRun, load_run
 
 __all__ = ["choose_version", "publish", "save_signatures"]
 
@@ -110,7 +110,7 @@ def save_signatures(folder: Path, signatures: Mapping[str, ConcreteFunction]) ->
         raise UserError(f"cannot write {folder}: {reason}") from error
 
 
-def _stored_images(run: Run) -> data_lib.Source:
+def _stored_images(run: TrainedRun) -> data_lib.Source:
     """A few test images as the data set has them."""
     classes, count = run.data.num_classes, max(BATCH_SIZES)
     return data_lib.load_section(
@@ -118,7 +118,7 @@ def _stored_images(run: Run) -> data_lib.Source:
     )
 
 
-def _signatures(run: Run, stored: data_lib.Source) -> dict[str, ConcreteFunction]:
+def _signatures(run: TrainedRun, stored: data_lib.Source) -> dict[str, ConcreteFunction]:
     height, width, _ = run.data.input_shape
     preprocessing = Preprocessing(
         stored_shape=stored.images.shape[1:],

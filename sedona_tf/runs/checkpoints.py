@@ -15,7 +15,7 @@ from sedona_tf.errors import UserError
 from sedona_tf.files import make_folder
 from sedona_tf.runs.arrays import Arrays, read_arrays, write_arrays
 
-__all__ = ["CheckpointStore", "Position"]
+__all__ = ["Checkpoint", "CheckpointStore", "Position", "Snapshots"]
 
 
 class Position(NamedTuple):
@@ -31,6 +31,17 @@ class Position(NamedTuple):
     def file(self) -> str:
         """The name of its checkpoint."""
         return f"{self.phase}-{self.step:08d}.npz"
+
+    def next(self) -> Position:
+        """One step further."""
+        return Position(self.phase, self.step + 1)
+
+
+class Checkpoint(NamedTuple):
+    """What a run goes on from: where it stood, and its state there."""
+
+    position: Position
+    arrays: Arrays
 
 
 class Snapshots(Protocol):
@@ -57,7 +68,7 @@ class CheckpointStore:
     exactly a checkpoint's name, or with the name of another position, is neither used nor deleted.
 
     Args:
-        folder: where the checkpoints lie; made if need be.
+        folder: where the checkpoints lie; made with the first one.
         pool: a search's snapshots; those that a checkpoint refers to are protected.
 
     Attributes:
@@ -65,7 +76,6 @@ class CheckpointStore:
     """
 
     def __init__(self, folder: Path, pool: Snapshots | None = None) -> None:
-        make_folder(folder)
         self.folder = folder
         self.pool = pool
         self.newest: Position | None = None
@@ -78,6 +88,7 @@ class CheckpointStore:
         Raises:
             UserError: if it cannot be written; all others are then as they were.
         """
+        make_folder(self.folder)
         path = self.folder / position.file
         files = list(self.pool.files) if self.pool else []
         head = json.dumps({**position._asdict(), "files": files}).encode()
@@ -94,18 +105,18 @@ class CheckpointStore:
         if self.pool:
             self.pool.collect()
 
-    def read(self) -> tuple[Position, Arrays] | None:
+    def read(self) -> Checkpoint | None:
         """Reads the newest complete checkpoint and returns the pool to its list of snapshots.
 
         Says so in one line if a newer one is damaged or is not what its name says.
 
         Returns:
-            Where the search stood and what `capture` gave; None if there is no checkpoint.
+            The checkpoint; None if there is none.
 
         Raises:
             UserError: if there are checkpoints and all are damaged.
         """
-        found: tuple[Position, Arrays] | None = None
+        found: Checkpoint | None = None
         problems: list[str] = []
         complete: dict[Path, list[str]] = {}
         sound: set[str] = set()  # snapshots; two checkpoints share most of theirs
@@ -128,14 +139,14 @@ class CheckpointStore:
                 raise UserError(f"{path} is not a checkpoint of such a run.") from error
             complete[path] = files
             if found is None:
-                found = position, arrays
+                found = Checkpoint(position, arrays)
         if found is None and problems:
             raise UserError(f"no checkpoint can be used: {' '.join(problems)}")
         if found is not None:
             if problems:
-                logging.warning(f"{' '.join(problems)} Going on from {found[0]}.")
+                logging.warning(f"{' '.join(problems)} Going on from {found.position}.")
             self._complete = dict(reversed(list(complete.items())[:2]))
-            self.newest = found[0]
+            self.newest = found.position
             self._protect()
             if self.pool:
                 self.pool.files[:] = next(iter(complete.values()))
@@ -149,7 +160,7 @@ class CheckpointStore:
         """The files with a checkpoint's name, oldest first."""
         found = {
             path: (match[1], int(match[2]))  # pretraining comes before search by name too
-            for path in self.folder.iterdir()
+            for path in (self.folder.iterdir() if self.folder.exists() else ())
             if (match := re.fullmatch(r"([a-z]+)-([0-9]{8,})\.npz", path.name))
         }
         return sorted(found, key=found.__getitem__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 
@@ -15,30 +15,60 @@ from sedona_tf.files import atomic_write
 from sedona_tf.recipe import check_search, check_train, paper
 from sedona_tf.runs.checkpoints import Position
 
-__all__ = ["kept_recipe", "read_recipe", "require_run", "require_same_recipe", "write_recipe"]
+__all__ = ["PURPOSES", "kept_recipe", "read_recipe", "require_same_recipe", "write_recipe"]
 
-NAME = "recipe.json"
-KIND = "recipe"
+RECIPE_FILE = "recipe.json"
+RECIPE_KIND = "recipe"
 
-DECISIVE = {
-    "search": ("search.",),
-    "train": ("train.",),
-    "tune": ("train.", "search.space."),
-}
-"""Purpose of a run to how the fields begin, besides data and backbone, that decide what it sees."""
 
-_PACE = ("checkpoint_every", "momentum", "weight_decay", "learning_rate", "final_learning_rate")
-_SEARCH = ("pretraining_steps", "steps", "architecture_learning_rate", *_PACE)
-FREE = {
-    "search": [f"search.{name}" for name in _SEARCH],
-    "train": [f"train.{name}" for name in ("epochs", *_PACE)],
-    "tune": ["train.checkpoint_every"],
-}
-"""Purpose to the decisive fields that may change all the same when a run is resumed."""
+class Purpose(NamedTuple):
+    """What a run can be for.
+
+    Attributes:
+        words: for a person.
+        phases: in their order.
+        results: files that a new run would write over.
+        fixed: how the names of fields begin, besides those of data and backbone, that decide what
+            the run sees; a resumed run must have them as they were.
+        variable: fields among them that may change all the same, before they have had their effect.
+    """
+
+    words: str
+    phases: tuple[str, ...]
+    results: tuple[str, ...]
+    fixed: tuple[str, ...]
+    variable: tuple[str, ...]
+
+
+CHECKPOINT_EVERY = "checkpoint_every"
+"""The field of a section that changes no result."""
 LENGTHS = ("search.pretraining_steps", "search.steps", "train.epochs")
-PHASES = {"search": ("pretraining", "search"), "train": ("training",), "tune": ()}
-"""Purpose to the phases of a run, in their order."""
-WORDS = {"search": "a search", "train": "a training", "tune": "a tuning"}
+"""Fields that say how long a run is, and so may change when it has ended."""
+_PACE = ("learning_rate", "final_learning_rate", "momentum", "weight_decay", CHECKPOINT_EVERY)
+_SEARCH_PACE = ("pretraining_steps", "steps", "architecture_learning_rate", *_PACE)
+PURPOSES = {
+    "search": Purpose(
+        words="a search",
+        phases=("pretraining", "search"),
+        results=("plan.json", "history.json", "report.png"),
+        fixed=("search.",),
+        variable=tuple(f"search.{name}" for name in _SEARCH_PACE),
+    ),
+    "train": Purpose(
+        words="a training",
+        phases=("training",),
+        results=("decoupling.json", "history.json", "metrics.json", "curves.png"),
+        fixed=("train.",),
+        variable=tuple(f"train.{name}" for name in ("epochs", *_PACE)),
+    ),
+    "tune": Purpose(
+        words="a tuning",
+        phases=(),
+        results=("decoupling.json", "tuner"),
+        fixed=("train.", "search.space."),
+        variable=(f"train.{CHECKPOINT_EVERY}",),
+    ),
+}
 
 
 def write_recipe(
@@ -52,7 +82,7 @@ def write_recipe(
     Args:
         workdir: of the run; an earlier `recipe.json` there gives the settings until now.
         recipe: resolved.
-        purpose: what the run is for, a key of `DECISIVE`.
+        purpose: what the run is for, a key of `PURPOSES`.
         at: where the run goes on with this recipe; None if nothing may change in it.
 
     Returns:
@@ -65,30 +95,30 @@ def write_recipe(
     """
     held: list[dict[str, Any]] = []
     if at is not None:
-        content = _flat(recipe)
-        names = [name for name in FREE[purpose] if not name.endswith("checkpoint_every")]
-        settings = {name: content[name] for name in names}
-        earlier = _read_file(workdir)["held"] if (workdir / NAME).exists() else []
-        held = [each for each in earlier if _place(purpose, each) < _place(purpose, at._asdict())]
+        values, names = _flat(recipe), PURPOSES[purpose].variable
+        settings = {name: values[name] for name in names if not name.endswith(CHECKPOINT_EVERY)}
+        earlier = _read_file(workdir)["held"] if (workdir / RECIPE_FILE).exists() else []
+        here = _place(purpose, at._asdict())
+        held = [each for each in earlier if _place(purpose, each) < here]
         if not held or held[-1]["settings"] != settings:
             held.append({**at._asdict(), "settings": settings})
-    content = {KIND: json.loads(recipe.to_json()), "purpose": purpose, "held": held}
+    content = {"recipe": json.loads(recipe.to_json()), "purpose": purpose, "held": held}
     try:
-        data = document.pack(content, KIND)
+        data = document.pack(content, RECIPE_KIND)
     except ValueError as error:
         raise UserError(f"the recipe cannot be kept: {first_line(error)}") from error
-    with atomic_write(workdir / NAME) as file:
+    with atomic_write(workdir / RECIPE_FILE) as file:
         file.write(data)
     return held
 
 
 def _read_file(workdir: Path) -> dict[str, Any]:
-    return document.unpack(workdir / NAME, {KIND, "purpose", "held"}, KIND)
+    return document.unpack(workdir / RECIPE_FILE, {"recipe", "purpose", "held"}, RECIPE_KIND)
 
 
 def _place(purpose: str, position: Mapping[str, Any]) -> tuple[int, int]:
     """Where a phase and step stand among all of a run's."""
-    return PHASES[purpose].index(position["phase"]), position["step"]
+    return PURPOSES[purpose].phases.index(position["phase"]), position["step"]
 
 
 def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
@@ -96,53 +126,38 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
 
     Args:
         workdir: of the run.
-        purpose: what the run was for, a key of `DECISIVE`; decides which numbers are checked.
+        purpose: what the run was for, a key of `PURPOSES`; decides which numbers are checked.
 
     Raises:
         UserError: if the folder holds no run, or one of another kind, or the file is damaged.
     """
-    path = workdir / NAME
+    path = workdir / RECIPE_FILE
     if not path.exists():
-        raise UserError(f"{workdir} does not hold a run: it has no {NAME}.")
-    file = _read_file(workdir)
-    content, recipe = file[KIND], paper()
+        wanted = PURPOSES[purpose].words
+        raise UserError(f"{workdir} does not hold a run: it has no {RECIPE_FILE} of {wanted}.")
+    file, recipe = _read_file(workdir), paper()
     try:
-        if file["purpose"] not in WORDS:
-            raise ValueError(f"the purpose must be one of {', '.join(WORDS)}.")
-        if not isinstance(content, dict):
+        if file["purpose"] not in PURPOSES:
+            raise ValueError(f"the purpose must be one of {', '.join(PURPOSES)}.")
+        if not isinstance(file["recipe"], dict):
             raise ValueError("it must be an object.")
         for each in file["held"]:
             _place(file["purpose"], each)
             if type(each["step"]) is not int or not isinstance(each["settings"], dict):
                 raise ValueError("held must be a list of phases, steps and settings.")
         with recipe.unlocked():
-            recipe.update(content)
-        kept = {field for field, value in _flat(recipe).items() if value is not None}
-        if lost := _flat(paper()).keys() - kept:
+            recipe.update(file["recipe"])
+        values = _flat(recipe)
+        if lost := [field for field in _flat(paper()) if values.get(field) is None]:
             raise ValueError(f"{min(lost)} has no value.")
-        if purpose == "search":
-            check_search(recipe)
-        else:
-            check_train(recipe)
+        check = check_search if purpose == "search" else check_train
+        check(recipe)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise UserError(f"{KIND} '{path}': {first_line(error)}") from error
+        raise UserError(f"{RECIPE_KIND} '{path}': {first_line(error)}") from error
     if file["purpose"] != purpose:
-        raise UserError(f"{workdir} holds {WORDS[file['purpose']]}, not {WORDS[purpose]}.")
+        was, wanted = PURPOSES[file["purpose"]].words, PURPOSES[purpose].words
+        raise UserError(f"{workdir} holds {was}, not {wanted}.")
     return recipe
-
-
-def require_run(workdir: Path, purpose: str) -> None:
-    """Refuses to resume where there is nothing.
-
-    Args:
-        workdir: of the run.
-        purpose: what the run is for, a key of `DECISIVE`.
-
-    Raises:
-        UserError: if the folder holds no run.
-    """
-    if not (workdir / NAME).exists():
-        raise UserError(f"{workdir} does not hold {WORDS[purpose]}; there is nothing to resume.")
 
 
 def kept_recipe(workdir: Path, purpose: str, resume: bool) -> ml_collections.ConfigDict | None:
@@ -150,16 +165,15 @@ def kept_recipe(workdir: Path, purpose: str, resume: bool) -> ml_collections.Con
 
     Args:
         workdir: of the run.
-        purpose: what the run is for, a key of `DECISIVE`.
+        purpose: what the run is for, a key of `PURPOSES`.
         resume: whether to go on with the folder's run.
 
     Raises:
         UserError: if there is a run but `resume` is false; otherwise as for `read_recipe`.
     """
     if resume:
-        require_run(workdir, purpose)
         return read_recipe(workdir, purpose)
-    if (workdir / NAME).exists():
+    if (workdir / RECIPE_FILE).exists():
         raise UserError(f"{workdir} holds a run already; pass --resume or another --workdir.")
     return None
 
@@ -182,27 +196,27 @@ def require_same_recipe(
         workdir: of the run.
         kept: the run's, see `kept_recipe`.
         recipe: resolved, asked for now.
-        purpose: what the run is for, a key of `DECISIVE`.
+        purpose: what the run is for, a key of `PURPOSES`.
         at: where the run goes on; None if it has no phases.
         ended: whether no step is left to be made.
 
     Raises:
         UserError: naming the first field that differs, or that comes too late.
     """
-    was, now = _flat(kept), _flat(recipe)
-    decisive = ("data.", "backbone.", *DECISIVE[purpose])
-    for field, new in now.items():
-        free = field in FREE[purpose] or field.startswith(("data.data_dir", "data.dry_run."))
-        counts = field == "seed" or (field.startswith(decisive) and not free)
-        if counts and was.get(field) != new:
+    was, now, rules = _flat(kept), _flat(recipe), PURPOSES[purpose]
+    changed = [field for field in now if was.get(field) != now[field]]
+    for field in changed:
+        decides = field == "seed" or field.startswith(("data.", "backbone.", *rules.fixed))
+        elsewhere = field.startswith(("data.data_dir", "data.dry_run."))
+        if decides and not elsewhere and field not in rules.variable:
             raise UserError(
-                f"{workdir} holds a run with {field} {was.get(field)!r}, not {new!r}; resume with "
-                "its recipe, or take another --workdir."
+                f"{workdir} holds a run with {field} {was.get(field)!r}, not {now[field]!r}; "
+                "resume with its recipe, or take another --workdir."
             )
-    for field in FREE[purpose]:
+    for field in [field for field in rules.variable if field in changed]:
         past = field == "search.pretraining_steps" and at is not None and at.phase == "search"
-        over = ended and field not in LENGTHS and not field.endswith("checkpoint_every")
-        if (past or over) and was.get(field) != now[field]:
+        over = ended and field not in LENGTHS and not field.endswith(CHECKPOINT_EVERY)
+        if past or over:
             raise UserError(
                 f"{workdir} is at {at}: {field} comes too late to be {now[field]!r}; it was "
                 f"{was.get(field)!r}."

@@ -32,7 +32,7 @@ class SnapshotPool:
     checkpoints, the folder holds at most three times `capacity` files.
 
     Args:
-        folder: where the files lie; made if need be.
+        folder: where the files lie; made with the first one.
         capacity: largest number of snapshots (50 in the paper).
 
     Example:
@@ -49,7 +49,6 @@ class SnapshotPool:
     def __init__(self, folder: Path, capacity: int) -> None:
         if capacity < 1:
             raise UserError(f"snapshots must be at least 1. Received: {capacity}")
-        make_folder(folder)
         self.folder = folder
         self.capacity = capacity
         self.files: list[str] = []
@@ -94,10 +93,11 @@ class SnapshotPool:
 
     def collect(self) -> None:
         """Deletes the files that are neither in the pool nor protected."""
-        for path in self.folder.iterdir():
+        for path in self.folder.iterdir() if self.folder.exists() else ():
             if NAME.fullmatch(path.name) and path.name not in {*self.files, *self._protected}:
                 path.unlink(missing_ok=True)
 
     def _write(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
+        make_folder(self.folder)
         self.collect()
         write_arrays(self.folder / name, arrays)

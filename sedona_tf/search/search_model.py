@@ -218,6 +218,27 @@ class SearchModel(keras.Model):
             "beta": [self.beta],
         }
 
+    def weight_variables(self) -> dict[str, Sequence[keras.Variable]]:
+        """All that an inner step reads and writes, by kind: what a snapshot holds."""
+        net = self.supernet
+        return {
+            "weights": net.weights.variables,
+            "statistics": net.statistics.variables,
+            "velocity": [self.velocity],
+            "seeds": net.seeds,
+        }
+
+    def state_variables(self) -> dict[str, Sequence[keras.Variable]]:
+        """All that a search needs to go on as if it had not been interrupted, by kind.
+
+        What a step reads and draws beyond this is a function of the seed and the step.
+        """
+        return self.weight_variables() | {
+            "alpha": [self.alpha],
+            "beta": [self.beta],
+            "optimizer": self.optimizer.variables,
+        }
+
     def train_on_batch(self, *args, **kwargs):
         """As `keras.Model.train_on_batch`."""
         with process_settings(graph_optimizer=SEARCH_GRAPH_OPTIONS):
@@ -420,28 +441,6 @@ class SearchModel(keras.Model):
     def compile_from_config(self, config: dict) -> None:
         """Compiles as the saved model was; part of `keras.models.load_model`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-
-    def snapshot(self) -> dict[str, np.ndarray]:
-        """All that an inner step reads and writes, as arrays."""
-        state = self._present()
-        seeds = {f"seed_{index}": seed.numpy() for index, seed in enumerate(state.seeds)}
-        return {
-            "weights": state.weights.numpy(),
-            "statistics": state.statistics.numpy(),
-            "velocity": tf.convert_to_tensor(self.velocity.value).numpy(),
-            **seeds,
-        }
-
-    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
-        """Sets what `snapshot` read."""
-        net = self.supernet
-        for packing, name in ((net.weights, "weights"), (net.statistics, "statistics")):
-            values = packing.split(tf.constant(snapshot[name]))
-            for variable, value in zip(packing.variables, values, strict=True):
-                variable.assign(value)
-        self.velocity.assign(snapshot["velocity"])
-        for index, seed in enumerate(net.seeds):
-            seed.assign(snapshot[f"seed_{index}"])
 
 
 def _accuracy(logits, labels) -> tf.Tensor:

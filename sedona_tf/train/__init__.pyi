@@ -5,5 +5,6 @@ from .model import decouple as decouple
 from .optimizers import BlockOptimizer as BlockOptimizer
 from .placement import assign_devices as assign_devices
 from .placement import make_cpu_devices as make_cpu_devices
-from .run import load_run as load_run
 from .run import run_training as run_training
+from .trained_run import TrainedRun as TrainedRun
+from .trained_run import load_run as load_run

@@ -23,6 +23,7 @@ from sedona_tf.train.schedules import Batch
 
 __all__ = [
     "TRAINED_AS",
+    "batch_spec",
     "build_backbone",
     "build_data",
     "build_decoupling",
@@ -133,6 +134,12 @@ def build_learning_rate(
     )
 
 
+def batch_spec(data: data_lib.TrainingData) -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    """Specifications of a training batch's images and labels; reads no data."""
+    images = tf.TensorSpec((data.batch_size, *data.input_shape))
+    return images, tf.TensorSpec((data.batch_size,), tf.int32)
+
+
 def build_model(
     recipe: ml_collections.ConfigDict,
     backbone: Backbone,
@@ -147,7 +154,7 @@ def build_model(
         recipe: resolved, see `resolve`.
         backbone, decoupling: what to cut, and where.
         devices: see `assign_devices`.
-        batch: specifications of training images and labels.
+        batch: specifications of training images and labels, see `batch_spec`.
         steps: length of the cosine learning rate.
 
     Raises:

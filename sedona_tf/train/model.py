@@ -232,6 +232,18 @@ class DecoupledModel(keras.Model):
             parts[name] = block.classifier.variables
         return parts
 
+    def state_variables(self) -> dict[str, list[keras.Variable]]:
+        """All that a training needs to go on as if it had not been interrupted, by kind.
+
+        The batches are a function of the seed and the step.
+        """
+        return {
+            "weights": list(self.variables),
+            "optimizer": list(self.optimizer.variables),
+            "buffers": [variable for buffer in self.buffers for variable in buffer.variables],
+            "metrics": [variable for metric in self.metrics for variable in metric.variables],
+        }
+
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The head's logits `(batch, num_classes)`; gradients pass all cuts."""
         inputs = self._of_input(inputs)

@@ -22,8 +22,7 @@ def require_same_decoupling(workdir: Path, decoupling: Decoupling) -> None:
         UserError: saying what differs, or which file is damaged.
     """
     found = Decoupling.load(workdir / "decoupling.json")
-    method = decoupling.provenance[TRAINED_AS]  # runs of earlier versions did not note theirs
-    was, now = _words(found, method), _words(decoupling, method)
+    was, now = _described(found), _described(decoupling)
     if was != now or found.auxiliary != decoupling.auxiliary:
         other = f"not {now}" if was != now else "with other auxiliary nets"
         raise UserError(
@@ -32,8 +31,7 @@ def require_same_decoupling(workdir: Path, decoupling: Decoupling) -> None:
         )
 
 
-def _words(decoupling: Decoupling, method: str) -> str:
-    method = decoupling.provenance.get(TRAINED_AS, method)
-    count = decoupling.num_blocks
+def _described(decoupling: Decoupling) -> str:
+    method, count = decoupling.provenance.get(TRAINED_AS), decoupling.num_blocks
     cuts = f" cut after {', '.join(map(str, decoupling.cut_after))}" if count > 1 else ""
     return f"{method} with {count} block{'s' * (count > 1)}{cuts}"

@@ -13,8 +13,9 @@ from sedona_tf.auxiliary import AuxiliarySpace
 from sedona_tf.data import TrainingData
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Decoupling, Plan
-from sedona_tf.runs.callbacks import NanGuard
-from sedona_tf.train.build import build_backbone, build_model
+from sedona_tf.runs.checkpoints import Position
+from sedona_tf.runs.nan_guard import NanGuard
+from sedona_tf.train.build import batch_spec, build_backbone, build_model
 from sedona_tf.train.model import DecoupledModel
 
 __all__ = ["DecouplingHyperModel"]
@@ -117,7 +118,7 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
             self._build_backbone(),
             self.decoupling(hp),
             self.devices,
-            self.data.training(0, 1).element_spec,
+            batch_spec(self.data),
             self.recipe.train.epochs * self.data.steps_per_epoch,
         )
 
@@ -146,20 +147,20 @@ class DecouplingHyperModel(keras_tuner.HyperModel):
             of `steps` taken.
 
         Raises:
-            UserError: if it diverges.
+            UserError: if it has diverged.
         """
         start = initial_epoch * self.data.steps_per_epoch
         end = (epochs or self.recipe.train.epochs) * self.data.steps_per_epoch
-        guard = NanGuard("training", start, model.variables_by_part())
         model.fit(
             self.data.training(start, end - start),
             epochs=1,
             verbose=verbose,
             shuffle=False,
-            callbacks=[guard, *callbacks],
+            callbacks=list(callbacks),
         )
         validation = model.evaluate(self.data.validation(), verbose=0, return_dict=True)
-        guard.check({"val_loss": validation["loss"]}, end)
+        guard = NanGuard(model.variables_by_part())
+        guard.check({"val_loss": validation["loss"]}, Position("training", end))
         return {
             "val_error": 1.0 - validation["accuracy"],
             "val_loss": validation["loss"],

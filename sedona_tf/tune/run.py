@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import keras_tuner
 import ml_collections
 
 from sedona_tf.data import DataRecord
-from sedona_tf.environment.determinism import make_repeatable
 from sedona_tf.environment.versions import versions
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.files import remove_partial
 from sedona_tf.recipe import check_tune
-from sedona_tf.runs.folder import open_folder
 from sedona_tf.runs.kept_recipe import require_same_recipe, write_recipe
+from sedona_tf.runs.run import open_run
 from sedona_tf.train.build import build_data, resolve
 from sedona_tf.tune.hypermodel import DecouplingHyperModel
+from sedona_tf.tune.oracles import TUNERS, make_oracle
 from sedona_tf.tune.trials import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tune.tuner import DecouplingTuner
 
-__all__ = ["TUNERS", "run_tuning"]
-
-TUNERS = ("random", "bayesian", "hyperband")
-ENDLESS = 10**9
-"""Sweeps of Hyperband; its own word for it, an infinity, has no place in JSON."""
-OBJECTIVE = keras_tuner.Objective("val_error", "min")
+__all__ = ["run_tuning"]
 
 
 def run_tuning(
@@ -75,77 +69,34 @@ def run_tuning(
         raise UserError(unknown_name("tuner", tuner, TUNERS))
     if max_trials < 1:
         raise UserError(f"max_trials must be at least 1. Received: {max_trials}")
-    state = workdir / "tuner"
     settings = {"tuner": tuner, "num_blocks": num_blocks}
-    with open_folder(workdir, "tune", resume) as folder:
-        if folder.kept:
+    with open_run("tune", workdir, recipe, resume) as run:
+        if run.kept:
             require_same_tuning(workdir, settings)
-            require_same_recipe(workdir, folder.kept, recipe, "tune")
-        for each in (workdir, state, *state.glob("trial_*")):
-            remove_partial(each)
-        make_repeatable(recipe.seed, recipe.deterministic)
-        record = DataRecord.read(workdir) if folder.kept else None
+            require_same_recipe(workdir, run.kept, recipe, "tune")
+        for folder in (workdir / "tuner", *(workdir / "tuner").glob("trial_*")):
+            remove_partial(folder)
+        record = DataRecord.read(workdir) if run.kept else None
         data = build_data(recipe, record=record).load()
         hypermodel = DecouplingHyperModel(recipe, data, num_blocks)
-        if not folder.kept:
+        if not run.kept:
             data.record.write(workdir)
             write_trials(workdir, settings, [])
             write_recipe(workdir, recipe, "tune")
         runner = DecouplingTuner(
-            _oracle(tuner, hypermodel, max_trials),
+            make_oracle(tuner, hypermodel, max_trials),
             hypermodel,
-            state,
-            folder.request,
-            folder.lock,
+            run,
             max_seconds,
             lambda records: write_trials(workdir, settings, records),
         )
-        with folder.request.deferred():
-            runner.save()
+        with run.request.deferred():
             runner.search()
         best = sorted(runner.records(), key=lambda record: (record.val_error, int(record.trial)))
         write_trials(workdir, settings, runner.records())
         decoupling = dataclasses.replace(best[0].decoupling, provenance=_provenance(recipe, best))
         decoupling.save(workdir / "decoupling.json")
         return best
-
-
-class _DistinctOracle(keras_tuner.oracles.RandomSearchOracle):
-    """Random search that draws no decoupling twice; the tuner ends it once there are no others."""
-
-    def __init__(self, point: Callable[[keras_tuner.HyperParameters], Hashable], **given) -> None:
-        super().__init__(**given)
-        self.point = point
-
-    def populate_space(self, trial_id: str) -> dict:
-        tried = {self.point(trial.hyperparameters) for trial in self.trials.values()}
-        while True:
-            drawn = super().populate_space(trial_id)
-            hp = self.hyperparameters.copy()
-            hp.values = drawn["values"]
-            if drawn["values"] is None or self.point(hp) not in tried:
-                return drawn
-
-
-def _oracle(name: str, hypermodel: DecouplingHyperModel, max_trials: int) -> keras_tuner.Oracle:
-    hp = keras_tuner.HyperParameters()
-    hypermodel.decoupling(hp)
-    seed = hypermodel.recipe.seed + 1  # an oracle takes 0 for none
-    given = {"objective": OBJECTIVE, "hyperparameters": hp, "seed": seed}
-    if name == "random":
-        return _DistinctOracle(hypermodel.point, max_trials=max_trials, **given)
-    if name == "bayesian":
-        # By default three a hyperparameter would be random, all trials of most runs.
-        points = max(max_trials // 3, 3)
-        return keras_tuner.oracles.BayesianOptimizationOracle(
-            max_trials=max_trials, num_initial_points=points, **given
-        )
-    epochs = hypermodel.recipe.train.epochs
-    oracle = keras_tuner.oracles.HyperbandOracle(
-        max_epochs=epochs, hyperband_iterations=ENDLESS, **given
-    )
-    oracle.max_trials = max_trials
-    return oracle
 
 
 def _provenance(recipe: ml_collections.ConfigDict, best: list[TrialRecord]) -> dict:

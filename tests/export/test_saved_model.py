@@ -17,7 +17,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from sedona_tf.data import load
 from sedona_tf.evaluate.ensemble import Ensemble
-from sedona_tf.train.run import Run, load_run
+from sedona_tf.train.trained_run import TrainedRun, load_run
 
 HERE = Path(__file__).parent
 SIGNATURES = ["ensemble", "exit_1", "exit_2", "serving_default", "serving_float"]
@@ -25,7 +25,7 @@ TOLERANCE = 1e-5  # float32, and the graph is optimised as a whole
 
 
 @pytest.fixture(scope="module")
-def run(trained) -> Run:
+def run(trained) -> TrainedRun:
     """Its blocks on two devices."""
     return load_run(trained[0])
 
@@ -37,7 +37,7 @@ def meta_graph(exported):
     return model.meta_graphs[0]
 
 
-def expected(run: Run, signature: str, images: np.ndarray) -> np.ndarray:
+def expected(run: TrainedRun, signature: str, images: np.ndarray) -> np.ndarray:
     """Probabilities by the methods of the model and of its ensemble."""
     scaled = images.astype(np.float32) / 255
     normalized = (scaled - run.data.normalization.mean) / run.data.normalization.std
@@ -74,7 +74,7 @@ def in_fresh_process(script: str, *arguments) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def compare(run: Run, arrays: dict[str, np.ndarray], results) -> None:
+def compare(run: TrainedRun, arrays: dict[str, np.ndarray], results) -> None:
     for key, images in arrays.items():
         wanted = expected(run, key.split("/")[0], images)
         probabilities, classes = results[f"{key}/probabilities"], results[f"{key}/classes"]

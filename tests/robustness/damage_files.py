@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
 import hashlib
@@ -24,7 +23,6 @@ from sedona_tf.data import DataRecord, Normalization
 from sedona_tf.data.idx import read_folder
 from sedona_tf.errors import UserError
 from sedona_tf.export.models_config import add_model, read_config, write_config
-from sedona_tf.files import locked
 from sedona_tf.plans import Plan, load_decoupling
 from sedona_tf.profile.cache import CostCache
 from sedona_tf.profile.costs import Costs, PartCost
@@ -34,8 +32,8 @@ from sedona_tf.runs.checkpoints import CheckpointStore, Position
 from sedona_tf.runs.history import load_history, save_history
 from sedona_tf.runs.kept_recipe import read_recipe, write_recipe
 from sedona_tf.runs.metrics import load_metrics, save_metrics
-from sedona_tf.runs.signals import StopRequest
 from sedona_tf.search.pool import SnapshotPool
+from sedona_tf.tune.oracles import RandomOracle
 from sedona_tf.tune.trials import TrialRecord, require_same_tuning, write_trials
 from sedona_tf.tune.tuner import DecouplingTuner
 
@@ -262,10 +260,9 @@ def metrics_content() -> dict[str, Any]:
 def _tuning(folder: Path) -> list[Kind]:
     settings = {"tuner": "random", "num_blocks": 3}
     write_trials(folder, settings, [TrialRecord("0", PLAN.decode(3), 0.25, 12.5, 30, 2)])
-    state = folder / "tuner"
-    runner = _runner(state)
+    runner = _runner(folder)
     for error in (0.5, 0.25):
-        trial = runner.oracle.create_trial(runner.tuner_id)
+        trial = runner.oracle.create_trial("tuner0")
         found = {"val_error": error, "val_loss": 1.0, "seconds": 2.0, "steps": 3}
         runner.oracle.update_trial(trial.trial_id, found)
         trial.status = "COMPLETED"
@@ -273,7 +270,7 @@ def _tuning(folder: Path) -> list[Kind]:
     runner.save()
 
     def read_state() -> str:
-        oracle = _runner(state).oracle
+        oracle = _runner(folder).oracle
         content = oracle.get_state()
         content["tried_so_far"].sort(key=repr)
         return json.dumps([content, *(trial.get_state() for trial in oracle.trials.values())])
@@ -286,29 +283,30 @@ def _tuning(folder: Path) -> list[Kind]:
 
     return [
         Kind("trial records", trials, read_trials),
-        Kind("tuner's state", state / "tuner0.json", read_state),
+        Kind("tuner's state", folder / "tuner/tuner0.json", read_state),
     ]
 
 
-def _runner(state: Path) -> DecouplingTuner:
+def _runner(folder: Path) -> DecouplingTuner:
     hp = keras_tuner.HyperParameters()
     hp.Float("unit_1/score", 0.0, 1.0)
-    oracle = keras_tuner.oracles.RandomSearchOracle(
+    oracle = RandomOracle(
+        lambda hp: hp.get("unit_1/score"),
         objective=keras_tuner.Objective("val_error", "min"),
         max_trials=3,
         hyperparameters=hp,
         seed=1,
     )
-    quiet = contextlib.redirect_stdout(io.StringIO())  # keras-tuner says that it reloads
-    with locked(state) as lock, quiet:
-        return DecouplingTuner(oracle, None, state, StopRequest(), lock)
+    oracle.verbose = 0
+    lock = SimpleNamespace(require=lambda: None)
+    return DecouplingTuner(oracle, None, SimpleNamespace(folder=folder, lock=lock))
 
 
 def _arrays(value: float) -> Arrays:
     return {
         "weights/00000": np.full((5, 3), value, np.float32),
         "optimizer/00000": np.arange(4) + int(10 * value),
-        "history": np.frombuffer(b'{"loss": [1.0]}', np.uint8),
+        "history/loss": np.array([1.0]),
     }
 
 

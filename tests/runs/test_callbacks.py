@@ -1,102 +1,71 @@
-"""The guards of a run: what they say, and that nothing bad is saved or written elsewhere."""
+"""The callbacks of a run: steps, checkpoints and TensorBoard."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from run_stubs import stub_run, take_step
 from train_runs import recorded
 
 from sedona_tf.errors import UserError
 from sedona_tf.files import locked
-from sedona_tf.runs.callbacks import (
-    Checkpoint,
-    FolderGuard,
-    NanGuard,
-    TensorBoard,
-    first_not_finite,
-)
-from sedona_tf.runs.checkpoints import CheckpointStore, Position
+from sedona_tf.recipe import paper
+from sedona_tf.runs.callbacks import SaveCheckpoints, Steps, TensorBoard
+from sedona_tf.runs.checkpoints import Position
 from sedona_tf.runs.event_log import EventLog
+from sedona_tf.runs.nan_guard import NanGuard
+from sedona_tf.runs.run import Run
 from sedona_tf.runs.signals import StopRequest
 
-NAN = float("nan")
 
-
-def part(weight: float, *statistics: float) -> list[keras.Variable]:
-    weights = [keras.Variable([1.0, weight])]
-    return [*weights, *(keras.Variable([each], trainable=False) for each in statistics)]
-
-
-@pytest.mark.parametrize(
-    ("parts", "expected"),
-    [
-        ({"unit 1": part(NAN, 1.0), "unit 2": part(NAN, 1.0, np.inf)}, "unit 2"),
-        ({"unit 1": part(NAN, 1.0), "net 1": part(np.inf), "unit 2": part(1.0, 1.0)}, "net 1"),
-        ({"unit 1": part(1.0, 1.0), "unit 2": part(NAN, 1.0), "head": part(1.0)}, "unit 2"),
-        ({"unit 1": part(1.0), "unit 2": part(-np.inf)}, "unit 2"),
-        ({"unit 1": part(1.0, 1.0), "head": part(1.0)}, None),
-    ],
-    ids=["statistics tell", "a net without statistics", "weights alone", "no statistics", "fine"],
-)
-def test_the_part_that_computed_it_first_is_found(parts, expected):
-    """A bad loss spoils the weights of all below it, so those are asked last."""
-    assert first_not_finite(parts) == expected
-
-
-def test_metric_step_part_and_checkpoint_are_named(tmp_path):
-    store = CheckpointStore(tmp_path)
-    guard = NanGuard("training", 10, {"unit 1 ('a')": part(1.0), "unit 2 ('b')": part(NAN)}, store)
-    guard.on_train_batch_end(0, {"loss": 1.0})
-    words = "loss is nan at training step 12; the first part with such numbers is unit 2 ('b'); {}."
-    for left, position in (
-        ("there is no checkpoint yet", None),
-        ("the last checkpoint (training step 10) is kept", Position("training", 10)),
-    ):
-        if position:
-            store.write(position, {"weights/00000": np.zeros(2)})
-        with pytest.raises(UserError) as error:
-            guard.on_train_batch_end(1, {"accuracy": 0.5, "loss": NAN})
-        assert str(error.value) == words.format(left) + " A lower learning rate usually helps."
-    again = CheckpointStore(tmp_path)
-    again.read()
-    assert again.newest == Position("training", 10)
-
-
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16], ids=lambda dtype: dtype.name)
-def test_what_is_not_finite_is_never_saved(dtype, tmp_path):
-    """Nor does it push out the checkpoints that there are."""
-    store, parts = CheckpointStore(tmp_path), {"unit 1": part(1.0), "the head": part(NAN)}
-    arrays = {"weights/00007": np.zeros(3, dtype.as_numpy_dtype), "history": np.zeros(2, np.uint8)}
-    guard = NanGuard("training", 0, parts, store)
+def test_what_is_not_finite_is_never_saved(tmp_path):
+    """Nor does it push out the checkpoints that there are; nor is another run's folder written."""
+    recipe, variable = paper(), keras.Variable([0.0, 0.0])
+    recipe.train.checkpoint_every = 1
+    parts = {"the head": [variable]}
     with locked(tmp_path) as lock:
-        saver = Checkpoint("training", 0, 1, store, lambda: arrays, StopRequest(), guard, lock)
-        for batch in range(2):
-            saver.on_train_batch_end(batch)
-        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-        arrays["weights/00007"][1] = np.inf
-        words = "weights not finite after training step 3; .* the head; "
-        with pytest.raises(UserError, match=words):
-            saver.on_train_batch_end(2)
-        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-        assert store.read()[0] == Position("training", 2)
-        arrays["weights/00007"][1] = 0.0
+        run = Run("train", tmp_path, recipe, None, StopRequest(), lock)
+        run.set_phases({"training": 9})
+        run.start(
+            SimpleNamespace(
+                variables_by_part=lambda: parts, state_variables=lambda: {"weights": [variable]}
+            )
+        )
+        steps, saver = Steps(run), SaveCheckpoints(run)
+
+        def step() -> None:
+            for callback in (steps, saver):
+                callback.on_train_batch_end(0, {"loss": 1.0})
+
+        step()
+        step()
+        before = {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*")}
+        assert [path.stem for path in sorted(before)] == ["training-00000001", "training-00000002"]
+        variable.assign([0.0, np.inf])
+        with pytest.raises(UserError, match="weights not finite after training step 3; .* head; "):
+            step()
+        assert {path: path.read_bytes() for path in tmp_path.glob("checkpoints/*")} == before
+        variable.assign([0.0, 0.0])
         (tmp_path / ".lock").unlink()  # as if the folder were another run's
         with pytest.raises(UserError, match="was deleted or replaced"):
-            saver.save(3)
-    assert store.read()[0] == Position("training", 2)
+            run.save()
+        assert run.store.read().position == Position("training", 2)
 
 
 @pytest.mark.parametrize("what", ["deleted", "replaced", "a file"])
 def test_a_folder_that_is_another_now_ends_the_run(what, tmp_path):
     folder = tmp_path / "run"
     with locked(folder) as lock:
-        guard = FolderGuard(lock)
-        guard.on_train_batch_end(0)
+        run = stub_run(lock=lock, guard=NanGuard({}))
+        steps = Steps(run)
+        steps.on_train_batch_end(0, {"loss": 1.0})
+        assert run.position == ("search", 1)
         shutil.rmtree(folder)
         if what == "replaced":
             (folder / "sub").mkdir(parents=True)
@@ -104,24 +73,24 @@ def test_a_folder_that_is_another_now_ends_the_run(what, tmp_path):
         if what == "a file":
             folder.touch()
         with pytest.raises(UserError, match=f"{folder} was deleted or replaced"):
-            guard.on_train_batch_end(1)
+            steps.on_train_batch_end(1, {"loss": 1.0})
 
 
 def test_tensorboard_gets_what_the_history_has_at_the_same_steps(tmp_path):
     """Also after the last step, in a resumed run, and while recording is switched off."""
     history: dict[str, list] = {}
     for start, steps in ((0, 4), (4, 7)):
-        board = TensorBoard(EventLog(tmp_path), "training", start, 7, 3, lambda s: 10 - s, history)
+        run = stub_run("training", start, 7, folder=tmp_path, history=history)
+        board = TensorBoard(run, 3, lambda s: 10 - s)
         with tf.summary.record_if(False):
-            for batch in range(steps - start):
-                step = start + batch + 1
+            for step in range(start + 1, steps + 1):
                 if step % 2 == 0:  # as a callback before it does
                     row = {"step": step, "val_step": step, "loss": step / 8, "val_error": step / 16}
                     for name, value in row.items():
                         history.setdefault(name, []).append(value)
-                board.on_train_batch_end(batch, {"loss": float(step)})
+                take_step(run, {"loss": float(step)}, board)
         board.on_train_end()
-    found = recorded(tmp_path)
+    found = recorded(tmp_path / "logs/training")
     assert found["batch_loss"] == [(3, 3), (6, 6), (7, 7)]
     assert found["batch_learning_rate"] == [(3, 8), (6, 5), (7, 4)]
     assert found["epoch_loss"] == [(2, 0.25), (4, 0.5), (6, 0.75)]
@@ -134,8 +103,8 @@ def test_numbers_handed_to_tensorflow_are_numpys(tmp_path, monkeypatch):
     """It keeps Python numbers for good: 0.7 KB for each."""
     handed: list[type] = []
     monkeypatch.setattr(tf.summary, "scalar", lambda name, value: handed.append(type(value)))
-    board = TensorBoard(EventLog(tmp_path), "training", 0, 1, 1, lambda s: 0.1, {"step": [1]})
-    board.on_train_batch_end(0, {"loss": 1.0})
+    run = stub_run("training", 0, 1, folder=tmp_path, history={"step": [1]})
+    take_step(run, {"loss": 1.0}, TensorBoard(run, 1, lambda s: 0.1))
     assert handed == [np.float32] * 3
 
 

@@ -14,17 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from networks import tiny_backbone
 from robustness.tripwire import Tripwire
 
-from sedona_tf.auxiliary import candidates_from
 from sedona_tf.errors import UserError
 from sedona_tf.files import remove_partial
 from sedona_tf.runs.arrays import read_arrays, write_arrays
 from sedona_tf.runs.checkpoints import CheckpointStore, Position
 from sedona_tf.search.pool import SnapshotPool
-from sedona_tf.search.search_model import SearchModel
-from sedona_tf.search.state import capture, restore
 
 ARRAYS = {
     "weights": np.linspace(0, 1, 50, dtype="float32"),
@@ -372,31 +368,3 @@ def test_killed_inside_any_operation_goes_on_alike(tmp_path, caplog):
         number += 1
     assert set(found) == {2, 6} and found == sorted(found)
     assert not caplog.messages
-
-
-def tiny_model(depths=(1, 2)) -> SearchModel:
-    model = SearchModel(
-        tiny_backbone(), candidates_from([{"kind": "separable", "depth": m} for m in depths])
-    )
-    model.compile()
-    return model
-
-
-def test_captures_and_restores_all_variables(tmp_path):
-    rng = np.random.default_rng(0)
-    first, second = tiny_model(), tiny_model()
-    for variable in (first.alpha, first.beta, first.velocity, *first.optimizer.variables):
-        variable.assign(rng.uniform(1, 9, variable.shape).astype(variable.dtype))
-    for variable in first.parts[0].trainable_variables:
-        variable.assign(rng.uniform(1, 9, variable.shape))
-    history = {"steps": [1, 2], "outer_loss": [0.1, 0.2]}
-    write_arrays(tmp_path / "a.npz", capture(first, history))
-    restored: dict[str, list] = {"steps": [], "outer_loss": []}
-    restore(read_arrays(tmp_path / "a.npz"), second, restored)
-    assert same(capture(second, restored), capture(first, history))
-
-
-def test_refuses_a_checkpoint_of_another_search():
-    arrays = capture(tiny_model(), {})
-    with pytest.raises(UserError, match="not of the recipe's search"):
-        restore(arrays, tiny_model(depths=(1,)), {})

@@ -11,6 +11,7 @@ import sys
 import termios
 
 import pytest
+from run_stubs import stub_run
 
 from sedona_tf.runs.callbacks import Progress
 from sedona_tf.runs.progress import progress_bar
@@ -33,7 +34,7 @@ def test_a_terminal_of_80_columns_shows_the_loss_of_the_head(monkeypatch):
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     with open(theirs, "w") as terminal, open(ours, "rb", buffering=0) as screen:
         monkeypatch.setattr(sys, "stdout", terminal)
-        progress = Progress("training", 11_000, 112_800)
+        progress = Progress(stub_run("training", 11_000, 112_800))
         progress.on_train_begin()
         progress.bar.mininterval = 0.0
         progress.bar.start_t -= 2

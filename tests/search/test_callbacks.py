@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from networks import tiny_backbone
+from run_stubs import stub_run, take_step
 from train_runs import recorded
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.errors import UserError
-from sedona_tf.runs.callbacks import NanGuard
-from sedona_tf.runs.event_log import EventLog
+from sedona_tf.runs.arrays import Arrays
+from sedona_tf.runs.nan_guard import NanGuard
+from sedona_tf.runs.state import capture
 from sedona_tf.search import callbacks
 from sedona_tf.search.callbacks import ArchitectureLog
 from sedona_tf.search.search_model import SearchModel
@@ -20,19 +25,16 @@ from sedona_tf.search.search_model import SearchModel
 def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
     """Also while keras.callbacks.TensorBoard has recording switched off."""
     model = SearchModel(tiny_backbone(), candidates_from([{"kind": "separable", "depth": 1}]))
-    history: dict[str, list] = {
-        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
-    }
-    log = ArchitectureLog(3, 100, EventLog(tmp_path), history)
+    log = ArchitectureLog(run := stub_run(done=3, steps=100, folder=tmp_path))
     log.set_model(model)
     with tf.summary.record_if(False):
         for batch in range(2):
             model.alpha.assign(np.full(model.alpha.shape, 5.0 + batch))
-            log.on_train_batch_end(batch, {"outer_loss": 0.5})
+            take_step(run, {"outer_loss": 0.5}, log)
     log.on_train_end()
-    assert history["steps"] == [4, 5]
+    assert run.history["steps"] == [4, 5]
 
-    found = recorded(tmp_path)
+    found = recorded(tmp_path / "logs/architecture")
     assert [step for step, _ in found["cut_probability"]] == [5]  # twenty in a hundred steps
     for tag in ("alpha", "beta", "candidate_weights", "outer_loss", "cut_probability/unit_1"):
         assert [step for step, _ in found[tag]] == [4, 5]
@@ -49,16 +51,15 @@ def test_every_step_is_recorded_with_histograms_of_alpha_and_beta(tmp_path):
 )
 def test_heat_maps_are_few_and_one_is_of_the_end(steps, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks, "heat_map", lambda *_: np.zeros((2, 3, 3), np.uint8))
-    history: dict[str, list] = {
-        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
-    }
-    log = ArchitectureLog(0, steps, EventLog(tmp_path), history)
+    log = ArchitectureLog(run := stub_run(steps=steps, folder=tmp_path))
     log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
-    for batch in range(steps):
-        log.on_train_batch_end(batch, {"outer_loss": 0.5})
+    for _ in range(steps):
+        take_step(run, {"outer_loss": 0.5}, log)
     log.on_train_end()
-    assert [step for step, _ in recorded(tmp_path)["cut_probability"]] == expected
-    assert len(expected) <= callbacks.IMAGES + 1
+    assert [
+        step for step, _ in recorded(tmp_path / "logs/architecture")["cut_probability"]
+    ] == expected
+    assert len(expected) <= callbacks.HEAT_MAPS + 1
 
 
 def test_the_heat_map_has_the_colours_of_the_probabilities(tmp_path):
@@ -69,15 +70,12 @@ def test_the_heat_map_has_the_colours_of_the_probabilities(tmp_path):
     num_cuts = model.alpha.shape[0]
     known = np.where(np.arange(num_cuts) < num_cuts // 2, 0.0, 1.0)
     model.alpha.assign(np.stack([np.where(known, 60.0, -60.0), np.zeros(num_cuts)], 1))
-    history: dict[str, list] = {
-        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
-    }
-    log = ArchitectureLog(0, 3, EventLog(tmp_path), history)
+    log = ArchitectureLog(run := stub_run(steps=3, folder=tmp_path))
     log.set_model(model)
-    for batch in range(3):
-        log.on_train_batch_end(batch, {"outer_loss": 0.5})
+    for _ in range(3):
+        take_step(run, {"outer_loss": 0.5}, log)
     log.on_train_end()
-    step, value = recorded(tmp_path)["cut_probability"][-1]
+    step, value = recorded(tmp_path / "logs/architecture")["cut_probability"][-1]
     width, height, image = value
     picture = tf.io.decode_png(image).numpy()
     assert step == 3 and picture.shape == (int(height), int(width), 3) == (304, 640, 3)
@@ -102,20 +100,17 @@ def test_a_picture_that_fails_costs_one_line(tmp_path, monkeypatch, caplog):
         raise RuntimeError("no LaTeX\nhere")
 
     monkeypatch.setattr(callbacks, "heat_map", fail)
-    history: dict[str, list] = {
-        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
-    }
-    log = ArchitectureLog(0, 1, EventLog(tmp_path), history)
+    log = ArchitectureLog(run := stub_run(steps=1, folder=tmp_path))
     log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
-    log.on_train_batch_end(0, {"outer_loss": 0.5})
+    take_step(run, {"outer_loss": 0.5}, log)
     log.on_train_end()
-    found = recorded(tmp_path)
+    found = recorded(tmp_path / "logs/architecture")
     assert found["outer_loss"] == [(1, 0.5)] and "cut_probability" not in found
     assert [message.endswith("no LaTeX") for message in caplog.messages] == [True]
 
 
 class Slots:
-    """As much of a pool as callbacks use; a model's snapshot is the number it holds."""
+    """As much of a pool as callbacks use; a snapshot is the number that the model holds."""
 
     def __init__(self, *values: int) -> None:
         self.files, self.calls = list(values), []
@@ -123,56 +118,50 @@ class Slots:
     def due(self, step: int, steps: int) -> bool:
         return step % 3 == 0 and steps == 10
 
-    def add(self, value: int, step: int) -> None:
-        self.calls.append((value, step))
+    def add(self, arrays: Arrays, step: int) -> None:
+        self.calls.append((int(arrays["weights/00000"]), step))
 
-    def load(self, slot: int) -> int:
-        return self.files[slot]
+    def load(self, slot: int) -> Arrays:
+        return {"weights/00000": np.array(self.files[slot], "float32")}
 
-    def replace(self, slot: int, value: int, step: int) -> None:
-        self.calls.append((slot, value, step))
+    def replace(self, slot: int, arrays: Arrays, step: int) -> None:
+        self.calls.append((slot, int(arrays["weights/00000"]), step))
 
 
 class Model:
-    held = 5
-
-    def snapshot(self) -> int:
-        return self.held
-
-    def restore(self, value: int) -> None:
-        self.held = value
-
-
-class Guard:
-    """Notes the snapshots that it is asked about, which are numbers here."""
-
     def __init__(self) -> None:
-        self.seen: list[tuple[int, int]] = []
+        self.held = keras.Variable(5.0)
 
-    def check_arrays(self, value: int, step: int) -> None:
-        self.seen.append((value, step))
+    def weight_variables(self) -> dict[str, list]:
+        return {"weights": [self.held]}
 
 
 def test_the_pool_is_filled_when_due():
-    pool = Slots()
-    filler = callbacks.PoolFiller(pool, 4, 10, guard := Guard())
-    filler.set_model(Model())
-    for batch in range(6):  # steps 5 to 10
-        filler.on_train_batch_end(batch)
-    assert pool.calls == guard.seen == [(5, 6), (5, 9)]
+    pool, run = Slots(), stub_run("pretraining", 4, 10, guard=NanGuard({}))
+    filler = callbacks.PoolFiller(run, pool)
+    filler.set_model(model := Model())
+    for _ in range(5):  # steps 5 to 9
+        take_step(run, {}, filler)
+    assert pool.calls == [(5, 6), (5, 9)]
+    model.held.assign(np.nan)
+    with pytest.raises(UserError, match="weights not finite after pretraining step 12"):
+        for _ in range(3):
+            take_step(run, {}, filler)
+    assert len(pool.calls) == 2
 
 
 def test_draws_depend_on_seed_and_step_alone():
     def drawn(start: int, seed: int) -> list[tuple]:
         pool = Slots(10, 20, 30, 40)
-        sampler = callbacks.PoolSampler(pool, start, seed, guard := Guard())
+        recipe = SimpleNamespace(seed=seed)
+        run = stub_run(done=start, recipe=recipe, guard=NanGuard({}))
+        sampler = callbacks.PoolSampler(run, pool)
         sampler.set_model(model := Model())
-        for batch in range(40 - start):
-            sampler.on_train_batch_begin(batch)
-            assert model.held == pool.files[sampler.slot]
-            model.held += 1
-            sampler.on_train_batch_end(batch)
-        assert guard.seen == [(value, step) for _, value, step in pool.calls]
+        for _ in range(40 - start):
+            sampler.on_train_batch_begin(0)
+            assert float(model.held) == pool.files[sampler.slot]
+            model.held.assign_add(1.0)
+            take_step(run, {}, sampler)
         return pool.calls
 
     whole = drawn(0, 3)
@@ -184,18 +173,14 @@ def test_draws_depend_on_seed_and_step_alone():
 
 def test_skipped_steps_are_counted_and_end_nothing(tmp_path):
     """Two of three steps had no finite outer loss; any other number that is not finite stops."""
-    history: dict[str, list] = {
-        name: [] for name in ("steps", "cut_probability", "candidate_weights", "outer_loss")
-    }
-    log = ArchitectureLog(0, 99, EventLog(tmp_path), history)
+    log = ArchitectureLog(run := stub_run(steps=99, folder=tmp_path))
     log.set_model(SearchModel(tiny_backbone(), candidates_from([{"kind": "mlp_sr"}])))
-    guard = NanGuard("search", 0, {})
-    for batch, loss in enumerate((np.nan, 0.5, np.nan)):
-        log.on_train_batch_end(batch, {"outer_loss": loss})
-        guard.on_train_batch_end(batch, {"outer_loss": loss, "loss": 0.5})
+    guard = NanGuard({})
+    for loss in (np.nan, 0.5, np.nan):
+        take_step(run, {"outer_loss": loss}, log)
+        guard.check({"outer_loss": loss, "loss": 0.5}, run.position)
     log.on_train_end()
-    assert callbacks.skipped_steps(history) == 2 and history["steps"] == [1, 2, 3]
-    guard.check_arrays({"history/outer_loss": np.array(history["outer_loss"])}, 3)
-    for name in ("alpha", "history/cut_probability"):
-        with pytest.raises(UserError, match="after search step 3"):
-            guard.check_arrays({name: np.array([np.nan])}, 3)
+    assert callbacks.skipped_steps(run.history) == 2 and run.history["steps"] == [1, 2, 3]
+    guard.check_arrays(capture({}, run.history), run.position)
+    with pytest.raises(UserError, match="after search step 3"):
+        guard.check_arrays({"alpha/00000": np.array([np.nan])}, run.position)

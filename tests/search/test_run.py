@@ -102,10 +102,10 @@ def test_what_is_changed_at_a_resume_holds_from_there_on(finished, tmp_path, mon
             run_search(changed, workdir, resume=True)
     assert (workdir / "recipe.json").read_bytes() == before
 
-    def run_phase(start, recipe, data, model, *_):
-        rates.append((start, float(model.optimizer.learning_rate)))
+    def train(run, model, *_):
+        rates.append((run.position, float(model.optimizer.learning_rate)))
 
-    monkeypatch.setattr(run, "_run_phase", run_phase)
+    monkeypatch.setattr(run, "_train", train)
     changed.search.steps = 9
     plan = run_search(changed, workdir, resume=True)
     assert rates == [(("search", 6), pytest.approx(0.3))]

@@ -10,7 +10,9 @@ from networks import tiny_backbone
 
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.errors import UserError
-from sedona_tf.runs.callbacks import NanGuard
+from sedona_tf.runs.checkpoints import Position
+from sedona_tf.runs.nan_guard import NanGuard
+from sedona_tf.runs.state import capture, restore
 from sedona_tf.search.field import State, relaxed_field, validation_loss
 from sedona_tf.search.inner_optimizer import InnerOptimizer
 from sedona_tf.search.search_model import SearchModel
@@ -24,10 +26,27 @@ def make_model(optimizer=None, depths=(1, 2), dropout: float = 0.0) -> SearchMod
     return model
 
 
+def snapshot(model: SearchModel) -> dict[str, np.ndarray]:
+    """All that an inner step reads and writes; the variables of a kind in one vector."""
+    return {
+        kind: np.concatenate([variable.numpy().ravel() for variable in variables])
+        for kind, variables in model.weight_variables().items()
+        if variables
+    }
+
+
+def guarded(model: SearchModel) -> keras.callbacks.Callback:
+    """Ends `fit` at the first number that is not finite."""
+    guard = NanGuard(model.variables_by_part())
+    return keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: guard.check(logs, Position("search", batch + 1))
+    )
+
+
 def values(model: SearchModel) -> list[np.ndarray]:
     """All that a step may change, metrics aside."""
     own = [model.alpha, model.beta, model.step_in_phase, *model.optimizer.variables]
-    return [*model.snapshot().values(), *(variable.numpy() for variable in own)]
+    return [*snapshot(model).values(), *(variable.numpy() for variable in own)]
 
 
 def assert_equal(found, expected) -> None:
@@ -60,11 +79,11 @@ def test_parts_have_names_from_the_input_up():
 def test_fit_alternates(float64):
     model = make_model()
     data = batches()
-    before = model.snapshot()
+    before = snapshot(model)
     plain = tf.data.Dataset.from_tensors((data["train"][0][0], data["train"][1][0]))
     model.fit(plain.repeat(4), verbose=0, shuffle=False)
     assert np.all(model.alpha.numpy() == 0) and np.all(model.beta.numpy() == 0)
-    assert np.any(model.snapshot()["weights"] != before["weights"])
+    assert np.any(snapshot(model)["weights"] != before["weights"])
     assert int(model.step_in_phase.value) == 4
 
     model.begin_phase(0.05)
@@ -162,10 +181,11 @@ def test_a_step_without_a_finite_outer_loss_is_skipped():
     x, images = x[:2].astype("float32"), images.astype("float32")
     good = {"train": (x, y[:2]), "validation": (images, labels)}
     bad = {**good, "validation": (images * np.nan, labels)}
-    guard, saved = NanGuard("search", 0, model.variables_by_part()), model.snapshot()
+    guard, saved = guarded(model), capture(model.weight_variables())
+    start = snapshot(model)["weights"]
 
     def search(*steps):
-        model.restore(saved)
+        restore(saved, model.weight_variables())
         stacked = tf.nest.map_structure(lambda *each: np.stack(each), *steps)
         dataset = tf.data.Dataset.from_tensor_slices(stacked)
         return model.fit(dataset, verbose=0, shuffle=False, callbacks=[guard]).history
@@ -173,10 +193,10 @@ def test_a_step_without_a_finite_outer_loss_is_skipped():
     outer = search(good)
     architecture = [model.alpha, model.beta, *model.optimizer.variables]
     before = [variable.numpy() for variable in architecture]
-    weights = model.snapshot()["weights"]
+    weights = snapshot(model)["weights"]
     skipped = search(bad)
     assert_equal([variable.numpy() for variable in architecture], before)
-    assert np.any(before[0] != 0) and np.any(saved["weights"] != model.snapshot()["weights"])
+    assert np.any(before[0] != 0) and np.any(start != snapshot(model)["weights"])
     assert (outer["skipped_steps"], skipped["skipped_steps"]) == ([0.0], [1.0])
     mixed = search(good, bad)
     assert mixed["skipped_steps"] == [1.0] and np.isfinite(mixed["outer_loss"][0])
@@ -189,7 +209,7 @@ def test_settings_hold_from_the_next_step_or_fit(float64):
 
     def step() -> dict[str, np.ndarray]:
         model.fit(x, y, batch_size=6, shuffle=False, verbose=0)
-        return model.snapshot()
+        return snapshot(model)
 
     before = step()
     function = model.train_function
@@ -202,7 +222,7 @@ def test_settings_hold_from_the_next_step_or_fit(float64):
     moved = after["weights"] - 0.25 * scheduled["velocity"]
     np.testing.assert_allclose(scheduled["weights"], moved, rtol=1e-12)
     model.learning_rate, model.inner_optimizer = 0.0, InnerOptimizer(0.0, 0.0)
-    model.restore(start := model.snapshot())
+    start = snapshot(model)
     net, half = model.supernet, tf.constant(0.5, tf.float64)
     field = relaxed_field(
         net,
@@ -278,19 +298,19 @@ def test_hard_numbers_stay_finite_or_are_named():
     """Constant images, one class, p at 0 and 1 exactly, a wild learning rate: one traced step."""
     model, rate = make_model(), tf.Variable(0.05)
     model.begin_phase(lambda step: tf.convert_to_tensor(rate))
-    guard = NanGuard("search", 0, model.variables_by_part())
-    saved, (x, y) = model.snapshot(), batches()["train"]
+    guard, saved = guarded(model), capture(model.weight_variables())
+    x, y = batches()["train"]
 
     def search(steps, x, y):
         data = {"train": (x, y), "validation": (x[0] + 0.1, y[0])}
-        model.restore(saved)
+        restore(saved, model.weight_variables())
         batch = tf.data.Dataset.from_tensors(data)
         model.fit(batch.repeat(steps), verbose=0, shuffle=False, callbacks=[guard])
 
     x = x.astype("float32")
     for images, labels in ((x * 0 + 0.7, y), (x, y * 0 + 1), (x * 0, y * 0)):
         search(3, images, labels)
-        state = [*model.snapshot().values(), *(v.numpy() for v in model.optimizer.variables)]
+        state = [*snapshot(model).values(), *(v.numpy() for v in model.optimizer.variables)]
         assert all(np.isfinite(value).all() for value in state)
 
     model.alpha.assign([[200.0, -200.0], [-200.0, 200.0]])
@@ -309,13 +329,13 @@ def test_hard_numbers_stay_finite_or_are_named():
 
 def test_snapshot_restores_bit_for_bit():
     model = make_model()
-    saved = model.snapshot()
+    saved, before = capture(model.weight_variables()), snapshot(model)
     x, y = batches()["train"]
     model.fit(x[0].astype("float32"), y[0], verbose=0, batch_size=6)
-    assert np.any(model.snapshot()["weights"] != saved["weights"])
-    model.restore(saved)
-    for name, value in model.snapshot().items():
-        np.testing.assert_array_equal(value, saved[name])
+    assert np.any(snapshot(model)["weights"] != before["weights"])
+    restore(saved, model.weight_variables())
+    for name, value in snapshot(model).items():
+        np.testing.assert_array_equal(value, before[name])
 
 
 def test_replicas_give_the_hypergradient_of_one(float64):
@@ -342,7 +362,7 @@ def test_replicas_give_the_hypergradient_of_one(float64):
     for mine, theirs in zip(one.optimizer.variables, two.optimizer.variables, strict=True):
         np.testing.assert_allclose(theirs.numpy(), mine.numpy(), rtol=1e-9, atol=1e-13)
     np.testing.assert_allclose(two.alpha.numpy(), one.alpha.numpy(), rtol=1e-8)
-    weights = (each.snapshot()["weights"] for each in (two, one))
+    weights = (snapshot(each)["weights"] for each in (two, one))
     np.testing.assert_allclose(*weights, rtol=1e-9, atol=1e-15)
 
 
@@ -395,7 +415,7 @@ def test_a_pretraining_step_is_the_fields(float64):
     p, mixture = tf.fill((2,), half), tf.fill((2, 2), half)
     field = relaxed_field(net, state, p, mixture, images, labels)
     logs = model.train_step((images, labels))
-    found = model.snapshot()
+    found = snapshot(model)
     velocity = field.gradients + 1e-4 * state.weights
     np.testing.assert_allclose(found["velocity"], velocity, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(found["weights"], state.weights - 0.0625 * velocity, rtol=1e-9)

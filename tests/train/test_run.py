@@ -18,10 +18,11 @@ from train_runs import last_state, recorded
 from sedona_tf.data import load
 from sedona_tf.errors import Interrupted, UserError
 from sedona_tf.plans import Decoupling
-from sedona_tf.runs.folder import open_folder
-from sedona_tf.runs.kept_recipe import read_recipe, require_same_recipe
+from sedona_tf.runs.kept_recipe import PURPOSES, read_recipe, require_same_recipe
+from sedona_tf.runs.run import open_run
 from sedona_tf.train import run as run_module
-from sedona_tf.train.run import Run, load_run, run_training
+from sedona_tf.train.run import run_training
+from sedona_tf.train.trained_run import TrainedRun, load_run
 
 ROOT = Path(__file__).parents[2]
 NET = {"kind": "separable", "depth": 1}
@@ -66,8 +67,8 @@ def finished(tmp_path_factory) -> Path:
     return workdir
 
 
-def predictions(run: Run | keras.Model) -> np.ndarray:
-    model = run.model if isinstance(run, Run) else run
+def predictions(run: TrainedRun | keras.Model) -> np.ndarray:
+    model = run.model if isinstance(run, TrainedRun) else run
     images = load("digits", "test", limit=50).images.astype("float32") / 255
     return model.predict_on_batch(images)
 
@@ -165,7 +166,7 @@ def test_stopped_in_the_very_last_step_the_pipeline_still_drains(finished, tmp_p
     again = {"method": "dgl", "num_blocks": 2, "devices": "CPU:0"}
     with pytest.raises(Interrupted, match="stopped by SIGTERM"):
         run_training(config, tmp_path, **again, extra_callbacks=[Keep(stop=0)])
-    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not list(tmp_path.glob("checkpoints/*"))
     again["resume"] = True
     with pytest.raises(Interrupted, match="saved at training step 10;"):
         run_training(config, tmp_path, **again, extra_callbacks=[Keep(stop=9)])
@@ -287,22 +288,24 @@ def test_refuses_damaged_files(name, content, finished, tmp_path):
 @pytest.mark.parametrize(
     ("purpose", "names"),
     [
-        ("search", ["plan.json", "history.json", "report.png"]),
-        ("train", ["decoupling.json", "metrics.json", "history.json", "curves.png"]),
-        ("tune", ["decoupling.json", "tuner"]),
+        ("search", {"plan.json", "history.json", "report.png"}),
+        ("train", {"decoupling.json", "metrics.json", "history.json", "curves.png"}),
+        ("tune", {"decoupling.json", "tuner"}),
     ],
 )
 def test_a_new_run_writes_over_nothing(purpose, names, tmp_path):
     """Not even over a link to nothing; what it does not write may lie there."""
+    assert set(PURPOSES[purpose].results) == names
     for name in names:
         folder = tmp_path / name
         folder.mkdir()
         (folder / name).symlink_to("nowhere")
-        with pytest.raises(UserError, match=f"holds a {name}"), open_folder(folder, purpose, False):
+        new = (purpose, folder, recipe(), False)
+        with pytest.raises(UserError, match=f"holds a {name}"), open_run(*new):
             pass
         assert {path.name for path in folder.iterdir()} == {name, ".lock"}
         (folder / name).rename(folder / f"my_{name}")
-        with open_folder(folder, purpose, False) as run:
+        with open_run(*new) as run:
             assert run.kept is None
 
 
@@ -323,7 +326,7 @@ def test_refuses_damaged_or_missing_checkpoints(finished, tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match="does not hold a run"):
             load_run(folder)
-        with pytest.raises(UserError, match="nothing to resume"):
+        with pytest.raises(UserError, match="does not hold a run"):
             run_training(recipe(), folder, **again)
 
 

@@ -17,7 +17,8 @@ from sedona_tf.data import DataRecord, bilevel_split, load
 from sedona_tf.errors import UserError
 from sedona_tf.evaluate.ensemble import Ensemble
 from sedona_tf.search.run import run_search
-from sedona_tf.train.run import load_run, run_training
+from sedona_tf.train.run import run_training
+from sedona_tf.train.trained_run import load_run
 from sedona_tf.tune.run import run_tuning
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from tune_settings import backbone, recipe, replace_training, values
 from sedona_tf.environment.determinism import make_repeatable
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Plan
+from sedona_tf.runs.state import capture
 from sedona_tf.train.build import build_data, resolve
 from sedona_tf.train.run import run_training
-from sedona_tf.train.state import capture
 from sedona_tf.tune.hypermodel import DecouplingHyperModel
 
 
@@ -83,7 +83,7 @@ def test_trains_as_the_train_command(data, tmp_path):
     hypermodel.decoupling(hp).save(plan)
     run_training(config, tmp_path / "run", plan=str(plan), num_blocks=2, devices="CPU:0")
     expected, _ = last_state(tmp_path / "run")
-    found = capture(model, {})
+    found = capture(model.state_variables())
     for name, value in expected.items():
         if name.startswith(("weights/", "optimizer/")):
             np.testing.assert_array_equal(found[name], value, err_msg=name)
