@@ -11,6 +11,7 @@ import keras
 import keras_tuner
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config
 from tqdm import tqdm
 
 
@@ -90,3 +91,12 @@ def test_a_bar_asks_its_own_clock():
         shown.append(bool(output.getvalue()))
     bar.close()
     assert shown == [False, False, True]
+
+
+def test_determinism_of_operations_can_be_asked_for_and_undone():
+    """`environment.process_settings` puts it back."""
+    assert not config.is_op_determinism_enabled()
+    tf.config.experimental.enable_op_determinism()
+    assert config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    assert not config.is_op_determinism_enabled()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import config as tensorflow_config
 
 __all__ = ["DECOUPLED_GRAPH_OPTIONS", "SEARCH_GRAPH_OPTIONS", "process_settings"]
 
@@ -35,6 +36,7 @@ def process_settings(
     graph_optimizer: Mapping[str, bool] | None = None,
     precision: str | None = None,
     data_format: str | None = None,
+    deterministic: bool = False,
 ) -> Iterator[None]:
     """Changes settings of the process, and puts them back at the end of the `with` block.
 
@@ -51,6 +53,7 @@ def process_settings(
         precision: Keras' dtype policy, such as `"mixed_bfloat16"`, with float32 for losses, metrics
             and optimizers; None changes neither.
         data_format: of layers that state none, such as `"channels_last"`; None does not change it.
+        deterministic: whether all operations must repeat bit for bit; False does not change it.
 
     Example:
         >>> with process_settings(precision="mixed_bfloat16"):
@@ -62,7 +65,10 @@ def process_settings(
     before = tf.config.optimizer.get_experimental_options()
     policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
     image_data_format = keras.config.image_data_format()
+    was_deterministic = tensorflow_config.is_op_determinism_enabled()
     try:
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
         if options:
             tf.config.optimizer.set_experimental_options(options)
         if precision is not None:
@@ -82,3 +88,5 @@ def process_settings(
             keras.config.set_dtype_policy(policy)
         if data_format is not None:
             keras.config.set_image_data_format(image_data_format)
+        if deterministic and not was_deterministic:
+            tensorflow_config.disable_op_determinism()

@@ -13,13 +13,14 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import keras
 import ml_collections
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from sedona_tf.backbones.registry import KERAS
-from sedona_tf.environment.determinism import make_repeatable
+from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.plans.fields import candidate_name
 from sedona_tf.profile.counts import Counts, count
@@ -153,7 +154,7 @@ def dry_run(
     if batch_size < 1:
         raise UserError(f"the dry run's batch must be at least 1. Received: {batch_size}")
     batch_size = min(batch_size, recipe.train.batch_size)
-    make_repeatable(recipe.seed, recipe.deterministic)
+    keras.utils.set_random_seed(recipe.seed)
     logging.info(f"building {recipe.backbone.name}")
     backbone = build_backbone(recipe, shape, classes)
     decoupling = build_decoupling(method, plan, backbone, num_blocks)
@@ -185,7 +186,8 @@ def dry_run(
             strict=True,
         )
     )
-    seconds, loss = _steps(model, batch)
+    with process_settings(deterministic=recipe.deterministic):
+        seconds, loss = _steps(model, batch)
     own_width = recipe.backbone.name.startswith(KERAS)
     title = (
         f"{method}: {backbone.name}"

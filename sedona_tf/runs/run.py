@@ -12,7 +12,7 @@ import keras
 import ml_collections
 from absl import logging
 
-from sedona_tf.environment.determinism import make_repeatable
+from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.files import Lock, locked, remove_partial
 from sedona_tf.runs.checkpoints import CheckpointStore, Position, Snapshots
@@ -171,7 +171,10 @@ def open_run(
     resume: bool,
     pool: Snapshots | None = None,
 ) -> Iterator[Run]:
-    """Locks a run's folder, takes over signals and seeds the process, until the block ends.
+    """Locks a run's folder and takes over signals until the block ends; seeds the process.
+
+    Python, NumPy and TensorFlow get the recipe's seed. If the recipe says so, operations are
+    deterministic until the block ends.
 
     Args:
         purpose: `"search"`, `"train"` or `"tune"`.
@@ -186,12 +189,13 @@ def open_run(
         Interrupted: by a signal.
     """
     kept_recipe(folder, purpose, resume)  # what holds no run is not to be made or locked
-    with StopRequest() as request, locked(folder) as lock:
+    settings = process_settings(deterministic=recipe.deterministic)
+    with StopRequest() as request, locked(folder) as lock, settings:
         kept = kept_recipe(folder, purpose, resume)
         taken = [name for name in PURPOSES[purpose].results if os.path.lexists(folder / name)]
         if not kept and taken:
             raise UserError(
                 f"{folder} holds a {taken[0]} of no run; move it or take another --workdir."
             )
-        make_repeatable(recipe.seed, recipe.deterministic)
+        keras.utils.set_random_seed(recipe.seed)
         yield Run(purpose, folder, recipe, kept, request, lock, pool)

@@ -14,7 +14,6 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from tensorflow.python.framework.ops import gradient_registry
 
 from sedona_tf import document
-from sedona_tf.environment.determinism import make_repeatable
 from sedona_tf.errors import UserError, first_line
 from sedona_tf.files import atomic_write, make_folder
 from sedona_tf.runs.arrays import read_arrays, write_arrays
@@ -184,7 +183,7 @@ class DecouplingTuner:
             found = {name: known.metrics.get_last_value(name) for name in ("val_error", "val_loss")}
             return {**found, "steps": 0}
         keras.utils.clear_session()
-        make_repeatable(run.recipe.seed, run.recipe.deterministic)
+        keras.utils.set_random_seed(run.recipe.seed)
         model = self.hypermodel.build(hp)
         if first:
             saved = read_arrays(self._state(hp.values["tuner/trial_id"]))

@@ -12,14 +12,16 @@ import pytest
 import tensorflow as tf
 from absl import logging
 from networks import tiny_backbone
+from tensorflow.python.framework import config
 
-from sedona_tf import plans
+from sedona_tf import plans, recipe
 from sedona_tf.auxiliary import candidates_from
 from sedona_tf.environment.process_settings import (
     DECOUPLED_GRAPH_OPTIONS,
     SEARCH_GRAPH_OPTIONS,
     process_settings,
 )
+from sedona_tf.runs.run import open_run
 from sedona_tf.search.search_model import SearchModel
 from sedona_tf.train.model import DecoupledModel
 
@@ -38,6 +40,7 @@ def everything() -> dict[str, object]:
         "options": options(),
         "jit": tf.config.optimizer.get_jit(),
         "placement": tf.config.get_soft_device_placement(),
+        "deterministic": config.is_op_determinism_enabled(),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "eager functions": tf.config.functions_run_eagerly(),
         "policy": keras.config.dtype_policy().name,
@@ -144,3 +147,12 @@ def test_models_leave_the_process_as_it_was(users_options, make):
         assert everything() == before
     assert len(model.seen) >= 2
     assert all(each == {**before["options"], **own} for each in model.seen)
+
+
+def test_a_run_leaves_the_process_as_it_was(tmp_path):
+    """Deterministic operations and signals' handlers are the run's, while it is open."""
+    before = everything()
+    with open_run("train", tmp_path / "run", recipe.paper(), resume=False):
+        assert config.is_op_determinism_enabled()
+        assert signal.getsignal(signal.SIGTERM) is not before["signals"][1]
+    assert everything() == before

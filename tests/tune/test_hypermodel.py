@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import keras_tuner
 import numpy as np
 import pytest
 from train_runs import last_state
 from tune_settings import backbone, recipe, replace_training, values
 
-from sedona_tf.environment.determinism import make_repeatable
+from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Plan
 from sedona_tf.runs.state import capture
@@ -76,9 +77,10 @@ def test_trains_as_the_train_command(data, tmp_path):
     config = resolve(recipe(train__epochs=2), "sedona")
     hypermodel = DecouplingHyperModel(config, data, 2, devices="CPU:0")
     hp = values([0.1, 0.2, 0.9, 0.3, 0.0, 0.1, 0.2], [1] * 7)
-    make_repeatable(config.seed, config.deterministic)
-    model = hypermodel.build(hp)
-    results = hypermodel.fit(hp, model)
+    keras.utils.set_random_seed(config.seed)
+    with process_settings(deterministic=config.deterministic):
+        model = hypermodel.build(hp)
+        results = hypermodel.fit(hp, model)
     plan = tmp_path / "decoupling.json"
     hypermodel.decoupling(hp).save(plan)
     run_training(config, tmp_path / "run", plan=str(plan), num_blocks=2, devices="CPU:0")
