@@ -7,6 +7,7 @@ import runpy
 import sys
 
 import sedona_tf
+from sedona_tf.command_line import print_and_exit
 from sedona_tf.errors import unknown_name
 
 COMMANDS = (
@@ -30,9 +31,9 @@ def main() -> int:
         del sys.argv[1]
         runpy.run_module(f"sedona_tf.{first}", run_name="__main__", alter_sys=True)
     elif first in ("--version", "-version"):
-        print(f"sedona_tf {sedona_tf.__version__}")
+        print_and_exit(f"sedona_tf {sedona_tf.__version__}")
     elif first in ("--help", "-help", "-h"):
-        print(usage())
+        print_and_exit(usage())
     else:
         print(f"error: {unknown_name('command', first, COMMANDS)}", file=sys.stderr)
         return 2

@@ -142,16 +142,18 @@ def test_full_output_and_closed_pipe(plan_file):
             text=True,
         )
     assert done.returncode == 2 and done.stderr == "error: No space left on device\n"
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "sedona_tf.decode", f"--plan={plan_file}", "--blocks=2"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (141, "")
+    for arguments in (
+        ["sedona_tf.decode", f"--plan={plan_file}", "--blocks=2"],
+        ["sedona_tf.decode", "--help"],
+        ["sedona_tf", "--help"],
+    ):
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], stdout=write, stderr=subprocess.PIPE, text=True
+        )
+        os.close(write)
+        assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from sedona_tf.command_line.standard_streams import drop_native_log_lines, make_
 from sedona_tf.environment.kernels import choose_kernels
 from sedona_tf.errors import Interrupted, UserError, first_line, operation_failure
 
-__all__ = ["help_text", "page_of", "progress", "run", "start_tensorflow"]
+__all__ = ["help_text", "page_of", "print_and_exit", "progress", "run", "start_tensorflow"]
 
 HELP_INDENT = " " * 6
 
@@ -54,11 +54,9 @@ def run(
     """
     make_writable()
     if any(re.fullmatch(r"--?(help|helpshort|helpfull|h)|-\?", arg) for arg in _flag_arguments()):
-        print(help_text(main, usage, groups))
-        sys.exit(0)
+        print_and_exit(help_text(main, usage, groups))
     if "--version" in _flag_arguments() and "version" not in flags.FLAGS:
-        print(f"sedona_tf {sedona_tf.__version__}")
-        sys.exit(0)
+        print_and_exit(f"sedona_tf {sedona_tf.__version__}")
     os.environ.pop("MPLBACKEND", None)  # a notebook's may not be there; commands show no windows
     try:
         app.run(lambda _: _flushed(main), flags_parser=_parse)
@@ -68,9 +66,8 @@ def run(
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except BrokenPipeError:
+        _leave_closed_pipe()
     except UserError as error:
         _fail(str(error))
     except OSError as error:
@@ -87,6 +84,25 @@ def run(
         reason = operation_failure(error.message)
         _fail(f"out of memory: {reason} A smaller batch or network may fit.")
     raise AssertionError("app.run ends the process")
+
+
+def print_and_exit(text: str) -> NoReturn:
+    """Prints a text and ends the process, quietly too where nobody reads on.
+
+    Raises:
+        SystemExit: always.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _leave_closed_pipe()
+    sys.exit(0)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """Ends the process as a shell does whose output's reader, such as `head`, has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def help_text(
