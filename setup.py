@@ -36,6 +36,7 @@ setup(
         "lazy_loader>=0.4",
         "matplotlib>=3.8",
         "ml_collections>=1.0",
+        "msgspec>=0.19",
         "numpy>=1.26",
         "scikit-learn>=1.4",
         "scipy>=1.11",

@@ -27,9 +27,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sedona_tf import document
 from sedona_tf.runs.history import load_history
-from sedona_tf.runs.metrics import FIELDS, KIND
+from sedona_tf.runs.metrics import load_metrics
 
 HERE = Path(__file__).parent
 ORDER = ["backprop", "predsim", "dgl", "sedona"]
@@ -67,7 +66,7 @@ def train(
         cores.put(core)
     if done.returncode:
         raise SystemExit(f"{name} failed: {done.stderr.strip().splitlines()[-1]}")
-    metrics = document.unpack(workdir / "metrics.json", FIELDS, KIND)
+    metrics = load_metrics(workdir / "metrics.json").to_dict()
     accuracy = load_history(workdir / "history.json").columns["accuracy"][-1]
     metrics["training_error"] = round(1 - float(accuracy), 4)  # of the last epoch, augmented images
     metrics["command"] = " ".join(["python", *command[1:]])

@@ -21,12 +21,12 @@ device; the rest is predicted.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from decoupled import allowed_cores, keep_to  # which also chooses TensorFlow's kernels
 
 from sedona_tf.files import make_folder
@@ -193,12 +193,12 @@ def least(tables: list) -> Any:
             name: min(getattr(each, name) for each in given)
             for name in ("forward_s", "backward_s", "update_s", "spread")
         }
-        return dataclasses.replace(given[0], **times)
+        return msgspec.structs.replace(given[0], **times)
 
     def row(rows: Iterable) -> tuple:
         return tuple(map(part, zip(*rows, strict=True)))
 
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         tables[0],
         unit_costs=row(table.unit_costs for table in tables),
         auxiliary_costs=tuple(map(row, zip(*(t.auxiliary_costs for t in tables), strict=True))),

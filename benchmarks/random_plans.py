@@ -31,8 +31,7 @@ import sys
 import time
 from pathlib import Path
 
-from sedona_tf import document
-from sedona_tf.runs.metrics import FIELDS, KIND
+from sedona_tf.runs.metrics import load_metrics
 
 HERE = Path(__file__).parent
 ORDER = ["sedona", "random"]
@@ -104,7 +103,7 @@ def train(arguments, results: Path, runs: Path, source: str, seed: int) -> None:
         f"--plan={os.path.relpath(results / FILES[source])}",
         f"--blocks={arguments.blocks}",
     )
-    metrics = document.unpack(workdir / "metrics.json", FIELDS, KIND)
+    metrics = load_metrics(workdir / "metrics.json").to_dict()
     write(target, {**metrics, "source": source, "command": " ".join(ran)})
     shutil.rmtree(workdir)
 

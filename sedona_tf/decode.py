@@ -90,6 +90,7 @@ def _describe(plan: Plan, decoupling: Decoupling, costs: Costs | None) -> dict[s
         described["predicted_block_seconds"] = [block.seconds for block in costs.of(decoupling)]
     return {
         **described,
+        "num_blocks": decoupling.num_blocks,
         "blocks": decoupling.blocks(),
         "cut_probability": [plan.cut_probability[unit - 1] for unit in decoupling.cut_after],
     }

@@ -61,14 +61,14 @@ def test_lists_and_runs_the_commands():
         (["train", "--method=dgl", "--plan=fashion_mnist_vgg11"], "takes no plan"),
         (["train", "--plan=fashion_mnist_vgg11", "--blocks=99"], "number of blocks"),
         (["train", "--plan=published/vgg19_k8", "--blocks=4"], "8 blocks"),
-        (["train", "--plan=damaged.json"], "checksum"),
+        (["train", "--plan=damaged.json"], "alpha"),
         (["train", "--method=dgl", "--cluster=host"], "host:port"),
         (["train", "--method=dgl", "--workdir=run"], "holds a run already"),
         (["train", "--method=dgl", "--workdir=none", "--resume"], "does not hold a run"),
         (["train", "--method=dgl", "--dry_run", "--recipe.train.momentum=2"], "train.momentum"),
         (["tune", "--max_trials=1", "--workdir=run"], "holds a run already"),
         (["profile", "--recipe.train.epochs=0"], "train.epochs"),
-        (["profile", "--plan=damaged.json"], "checksum"),
+        (["profile", "--plan=damaged.json"], "alpha"),
         (["evaluate", "--workdir=none"], "no recipe.json"),
         (["export", "--workdir=none", "--output=models/x"], "no recipe.json"),
         *(
@@ -89,7 +89,7 @@ def test_errors_that_need_no_tensorflow_come_without_it(tmp_path, arguments, wor
     (tmp_path / "empty.py").write_text(
         "import ml_collections\ndef get_config(): return ml_collections.ConfigDict()\n"
     )
-    (tmp_path / "damaged.json").write_text(json.dumps(plan | {"backbone": "vgg13"}))
+    (tmp_path / "damaged.json").write_text(json.dumps(plan | {"alpha": []}))
     name, *flags = arguments
     recipe = [f"--recipe={DIGITS}"] if name in ("search", "train", "tune", "profile") else []
     done = python("-c", WITHOUT_TENSORFLOW, name, *recipe, *flags, cwd=tmp_path)

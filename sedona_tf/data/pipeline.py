@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import tensorflow as tf
 
@@ -112,7 +112,7 @@ class TrainingData:
             return
         self._training, self.record = self._load()
         if test is not None:
-            self.record = dataclasses.replace(self.record, test=self._test.digest)
+            self.record = msgspec.structs.replace(self.record, test=self._test.digest)
 
     def _load(self) -> tuple[_Split, DataRecord]:
         """Reads the training split; its record does not have the test split yet."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Annotated
 
 import numpy as np
 import tensorflow as tf
+from msgspec import Meta
+
+from sedona_tf import json_file
 
 __all__ = ["Normalization", "augment"]
 
@@ -13,8 +16,7 @@ _CHUNK = 1024
 _CONSTANT = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
-class Normalization:
+class Normalization(json_file.Typed, frozen=True):
     """`(x - mean) / std` per channel, on images from 0 to 1.
 
     Attributes:
@@ -23,7 +25,7 @@ class Normalization:
     """
 
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Meta(gt=0)], ...]
 
     @classmethod
     def fit(cls, images: np.ndarray, indices: np.ndarray) -> Normalization:

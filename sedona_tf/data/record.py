@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from sedona_tf import document
+from msgspec import Meta
+
+from sedona_tf import json_file
 from sedona_tf.data.preprocessing import Normalization
-from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import atomic_write
+from sedona_tf.errors import UserError
+from sedona_tf.json_file import PositiveInt
 
 __all__ = ["DataRecord"]
 
-NAME = "data.json"
-KIND = "data record"
+DATA_FILE = "data.json"
+"""Name of the record in a run's folder."""
 
 
-@dataclasses.dataclass(frozen=True)
-class DataRecord:
+class DataRecord(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.data record"):
     """The data that a run was started with.
 
     Attributes:
@@ -32,10 +32,15 @@ class DataRecord:
 
     training: str
     test: str | None
-    input_shape: tuple[int, ...]
-    num_classes: int
-    training_images: int
+    input_shape: Annotated[tuple[PositiveInt, ...], Meta(min_length=3, max_length=3)]
+    num_classes: PositiveInt
+    training_images: PositiveInt
     normalization: Normalization
+
+    def __post_init__(self) -> None:
+        mean, std = self.normalization.mean, self.normalization.std
+        if not len(mean) == len(std) == self.input_shape[2]:
+            raise ValueError("normalization must have a mean and std of each channel.")
 
     def write(self, workdir: Path) -> None:
         """Writes `data.json` into a run's folder.
@@ -43,8 +48,7 @@ class DataRecord:
         Raises:
             UserError: if it cannot be written.
         """
-        with atomic_write(workdir / NAME) as file:
-            file.write(document.pack(dataclasses.asdict(self), KIND))
+        json_file.save(workdir / DATA_FILE, self)
 
     @classmethod
     def read(cls, workdir: Path) -> DataRecord:
@@ -53,29 +57,7 @@ class DataRecord:
         Raises:
             UserError: if there is none, or the file is damaged.
         """
-        path = workdir / NAME
+        path = workdir / DATA_FILE
         if not path.exists():
-            raise UserError(f"{workdir} has no {NAME}: it is damaged, or of an earlier version.")
-        fields = {field.name for field in dataclasses.fields(cls)}
-        content = document.unpack(path, fields, KIND)
-        try:
-            return cls(**_checked(content))
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise UserError(f"{KIND} '{path}' is not a run's: {first_line(error)}.") from error
-
-
-def _checked(content: dict[str, Any]) -> dict[str, Any]:
-    """The fields as they were before `write`."""
-    digests, shape = [content["training"], content["test"] or ""], content["input_shape"]
-    counts = [*shape, content["num_classes"], content["training_images"]]
-    if not all(isinstance(digest, str) for digest in digests):
-        raise ValueError("a digest must be a string")
-    if len(shape) != 3 or not all(type(n) is int and 0 < n < 2**31 for n in counts):
-        raise ValueError("shape and counts must be positive")
-    statistics = {
-        name: tuple(float(value) for value in content["normalization"][name])
-        for name in ("mean", "std")
-    }
-    if {len(values) for values in statistics.values()} != {shape[2]} or min(statistics["std"]) <= 0:
-        raise ValueError("mean and std must be of each channel")
-    return content | {"input_shape": tuple(shape), "normalization": Normalization(**statistics)}
+            raise UserError(f"{workdir} has no {DATA_FILE}: damaged, or of an earlier version.")
+        return json_file.load(path, cls)

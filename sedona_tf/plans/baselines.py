@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sedona_tf.errors import UserError, unknown_name
-from sedona_tf.plans.decoupling import Decoupling
+from sedona_tf.plans.architecture import Backbone
+from sedona_tf.plans.decoupling import AuxiliaryOptions, Decoupling
 
 __all__ = ["BASELINES", "METHODS", "baseline", "require_plan", "uniform"]
 
-BASELINES: dict[str, dict[str, Any]] = {
+BASELINES: dict[str, AuxiliaryOptions] = {
     "dgl": {"kind": "mlp_sr"},
     "predsim": {"kind": "predsim"},
 }
@@ -20,7 +18,7 @@ METHODS = ("sedona", "backprop", *BASELINES)
 """All ways to train: by a searched plan, end to end, or by a baseline."""
 
 
-def require_plan(method: str, plan: Any) -> None:
+def require_plan(method: str, plan: object) -> None:
     """Refuses a method without the plan that it needs, or with one that it does not use.
 
     Args:
@@ -38,7 +36,7 @@ def require_plan(method: str, plan: Any) -> None:
         raise UserError(f"method '{method}' takes no plan; leave --plan out.")
 
 
-def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:
+def baseline(method: str, backbone: Backbone, num_blocks: int) -> Decoupling:
     """A published baseline's decoupling: uniform cuts, the method's auxiliary net at each.
 
     Args:
@@ -55,7 +53,7 @@ def baseline(method: str, backbone: Any, num_blocks: int) -> Decoupling:
     return uniform(backbone, num_blocks, BASELINES[method])
 
 
-def uniform(backbone: Any, num_blocks: int, auxiliary: Mapping[str, Any]) -> Decoupling:
+def uniform(backbone: Backbone, num_blocks: int, auxiliary: AuxiliaryOptions) -> Decoupling:
     """Cuts a backbone into blocks of as equal a number of units as possible.
 
     Block k of K ends after unit `floor(k L / K)`. So sizes differ by one at most, and the longer
@@ -63,9 +61,9 @@ def uniform(backbone: Any, num_blocks: int, auxiliary: Mapping[str, Any]) -> Dec
     the longer ones, the first one of the shorter: 16 units in 3 blocks are 5, 5 and 6.
 
     Args:
-        backbone: a `Backbone` with L units; only its name and their number count.
+        backbone: of L units; only its name and their number count.
         num_blocks: K, from 1 (no cut) to L (a cut after every unit but the last).
-        auxiliary: the auxiliary net at every cut, as `Candidate.to_dict` gives it.
+        auxiliary: the auxiliary net at every cut.
 
     Returns:
         The decoupling.
@@ -90,6 +88,6 @@ def uniform(backbone: Any, num_blocks: int, auxiliary: Mapping[str, Any]) -> Dec
         backbone.name,
         num_units,
         cuts,
-        tuple(dict(auxiliary) for _ in cuts),
+        (auxiliary,) * len(cuts),
         provenance={"method": "uniform cuts"},
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
-from sedona_tf import document
-from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write
+from sedona_tf import json_file
 from sedona_tf.profile.costs import PartCost
 
 __all__ = ["CostCache"]
 
-KIND = "cost cache"
+
+class _File(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.cost cache"):
+    """Device to a part's key to its cost."""
+
+    devices: dict[str, dict[str, PartCost]]
 
 
 class CostCache:
@@ -36,15 +37,8 @@ class CostCache:
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._path = path
         self._parts: dict[str, dict[str, PartCost]] = {}
-        if path is None or not os.path.exists(path):
-            return
-        content = document.unpack(path, {"devices"}, KIND)
-        try:
-            for device, parts in content["devices"].items():
-                found = {key: PartCost.from_dict(cost) for key, cost in parts.items()}
-                self._parts[device] = found
-        except (AttributeError, ValueError) as error:
-            raise UserError(f"{KIND} '{path}': {error}") from error
+        if path is not None and os.path.exists(path):
+            self._parts = json_file.load(path, _File).devices
 
     def get(self, device: str, part: str) -> PartCost | None:
         """The cost of a part on a device, if it was measured."""
@@ -60,11 +54,5 @@ class CostCache:
         Raises:
             UserError: if it cannot be written; a file that was there is then untouched.
         """
-        if self._path is None:
-            return
-        devices = {
-            device: {key: dataclasses.asdict(cost) for key, cost in parts.items()}
-            for device, parts in self._parts.items()
-        }
-        with atomic_write(self._path) as file:
-            file.write(document.pack({"devices": devices}, KIND))
+        if self._path is not None:
+            json_file.save(self._path, _File(self._parts))

@@ -12,12 +12,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import msgspec
 import numpy as np
 
 from sedona_tf.errors import UserError
-from sedona_tf.plans.decode import TIE_TOLERANCE
-from sedona_tf.plans.decoupling import Decoupling
-from sedona_tf.plans.plan import Plan
+from sedona_tf.plans import TIE_TOLERANCE, Decoupling, Plan
 from sedona_tf.profile.costs import Costs
 
 __all__ = ["Choice", "choose", "decode", "front"]
@@ -73,7 +72,7 @@ def decode(
     plain = plan.decode(num_blocks)
     choices = front(plan, costs, num_blocks, max_memory)
     chosen = choose(choices, balance, max_slowdown, TIE_TOLERANCE)
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         plain,
         cut_after=chosen.cut_after,
         auxiliary=tuple(plan.candidates[index] for index in chosen.candidates),

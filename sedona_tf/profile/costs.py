@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from sedona_tf import document
+import msgspec
+
+from sedona_tf import json_file
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write
-from sedona_tf.plans.fields import Units, candidate_options, unit_shapes
+from sedona_tf.json_file import Amount, Name, PositiveInt, WholeNumber
+from sedona_tf.plans import AuxiliaryOptions, Decoupling, Plan, Units
 
 __all__ = ["COSTS_FILE", "Costs", "PartCost", "require_no_costs", "total"]
 
 COSTS_FILE = "costs.json"
 """Name of a profile's costs in its folder."""
-MOST = 1e300
-"""Of any figure of a part, so that sums stay finite."""
 
 
-@dataclasses.dataclass(frozen=True)
-class PartCost:
+class PartCost(json_file.Checked, frozen=True):
     """What a part (a unit, an auxiliary net, the head, or several of them) costs for one batch.
 
     Attributes:
@@ -36,33 +33,14 @@ class PartCost:
         spread: interquartile range of forward and backward pass together, of their median.
     """
 
-    forward_s: float = 0.0
-    backward_s: float = 0.0
-    update_s: float = 0.0
-    activation_bytes: int = 0
-    output_bytes: int = 0
-    parameter_bytes: int = 0
-    flops: int = 0
-    spread: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            whole = field.type == "int"
-            if type(value) not in ((int,) if whole else (int, float)) or not 0 <= value <= MOST:
-                raise ValueError(f"{field.name} must be a finite number from 0.")
-
-    @classmethod
-    def from_dict(cls, data: Any) -> PartCost:
-        """Reads what `dataclasses.asdict` made.
-
-        Raises:
-            ValueError: if it is anything else.
-        """
-        names = {field.name for field in dataclasses.fields(cls)}
-        if not isinstance(data, dict) or data.keys() != names:
-            raise ValueError(f"a part's cost must be an object of {', '.join(sorted(names))}.")
-        return cls(**data)
+    forward_s: Amount = 0.0
+    backward_s: Amount = 0.0
+    update_s: Amount = 0.0
+    activation_bytes: WholeNumber = 0
+    output_bytes: WholeNumber = 0
+    parameter_bytes: WholeNumber = 0
+    flops: WholeNumber = 0
+    spread: Amount = 0.0
 
     @property
     def seconds(self) -> float:
@@ -88,14 +66,13 @@ def total(parts: Iterable[PartCost]) -> PartCost:
     return PartCost(**sums, output_bytes=parts[-1].output_bytes if parts else 0, spread=spread)
 
 
-@dataclasses.dataclass(frozen=True)
-class Costs:
+class Costs(json_file.Checked, frozen=True, tag_field="format", tag="sedona_tf.costs"):
     """Costs of a backbone with L units and M candidates at every unit but the last.
 
     Attributes:
         backbone: name of the architecture.
         units: its fingerprint, see `Plan`.
-        candidates: the M auxiliary nets, as `Candidate.to_dict` gives them.
+        candidates: the M auxiliary nets.
         batch_size: images that all figures are for.
         device: where they were measured, in words.
         unit_costs: `(L,)`.
@@ -106,31 +83,22 @@ class Costs:
         ValueError: if a field has a wrong type or shape or a number is negative or not finite.
     """
 
-    backbone: str
+    backbone: Name
     units: Units
-    candidates: tuple[dict[str, Any], ...]
-    batch_size: int
-    device: str
+    candidates: tuple[AuxiliaryOptions, ...]
+    batch_size: PositiveInt
+    device: Name
     unit_costs: tuple[PartCost, ...]
     auxiliary_costs: tuple[tuple[PartCost, ...], ...]
     head_cost: PartCost
 
     def __post_init__(self) -> None:
-        units, candidates = unit_shapes(self.units), candidate_options(self.candidates, least=0)
-        if type(self.batch_size) is not int or self.batch_size < 1:
-            raise ValueError("batch_size must be a whole number from 1.")
-        if not isinstance(self.backbone, str) or not isinstance(self.device, str):
-            raise ValueError("backbone and device must be names.")
-        read = {
-            "unit_costs": _parts("unit_costs", self.unit_costs, len(units)),
-            "auxiliary_costs": tuple(
-                _parts("auxiliary_costs", row, len(candidates))
-                for row in _rows(self.auxiliary_costs, len(units) - 1)
-            ),
-            "head_cost": _parts("head_cost", [self.head_cost], 1)[0],
-        }
-        for name, value in {"units": units, "candidates": candidates, **read}.items():
-            object.__setattr__(self, name, value)
+        super().__post_init__()
+        num_cuts, num_candidates = self.num_units - 1, len(self.candidates)
+        if len(self.unit_costs) != self.num_units:
+            raise ValueError(f"unit_costs must have {self.num_units} entries.")
+        if [len(row) for row in self.auxiliary_costs] != [num_candidates] * num_cuts:
+            raise ValueError(f"auxiliary_costs must be ({num_cuts}, {num_candidates}) parts.")
 
     @property
     def num_units(self) -> int:
@@ -158,7 +126,7 @@ class Costs:
         else:
             closing = self.auxiliary_costs[last - 1][candidate]
         cost = total([*self.unit_costs[first - 1 : last], closing])
-        return dataclasses.replace(cost, output_bytes=self.unit_costs[last - 1].output_bytes)
+        return msgspec.structs.replace(cost, output_bytes=self.unit_costs[last - 1].output_bytes)
 
     def blocks(self, cut_after: Sequence[int], candidates: Sequence[int]) -> list[PartCost]:
         """The K blocks of a decoupling; see `Decoupling.cut_after` and `auxiliary`."""
@@ -169,7 +137,7 @@ class Costs:
             for (low, high), candidate in zip(edges, closing, strict=True)
         ]
 
-    def of(self, decoupling: Any) -> list[PartCost]:
+    def of(self, decoupling: Decoupling) -> list[PartCost]:
         """The costs of a `Decoupling`'s blocks.
 
         Raises:
@@ -186,7 +154,7 @@ class Costs:
         chosen = [self.candidates.index(options) for options in decoupling.auxiliary]
         return self.blocks(decoupling.cut_after, chosen)
 
-    def require(self, plan: Any) -> None:
+    def require(self, plan: Plan) -> None:
         """Refuses a `Plan` for another architecture or with other candidates.
 
         Raises:
@@ -203,9 +171,7 @@ class Costs:
         Raises:
             UserError: if it cannot be written; a file that was there is then untouched.
         """
-        content = dataclasses.asdict(self)
-        with atomic_write(path) as file:
-            file.write(document.pack(content, "costs"))
+        json_file.save(path, self)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Costs:
@@ -214,11 +180,7 @@ class Costs:
         Raises:
             UserError: one line naming the file and what is wrong with it.
         """
-        content = document.unpack(path, {field.name for field in dataclasses.fields(cls)}, "costs")
-        try:
-            return cls(**content)
-        except ValueError as error:
-            raise UserError(f"costs '{path}': {error}") from error
+        return json_file.load(path, cls)
 
 
 def require_no_costs(folder: str | os.PathLike[str]) -> None:
@@ -229,15 +191,3 @@ def require_no_costs(folder: str | os.PathLike[str]) -> None:
     """
     if os.path.lexists(os.path.join(folder, COSTS_FILE)):
         raise UserError(f"{folder} holds a profile already; pass another --workdir.")
-
-
-def _rows(value: Any, count: int) -> list:
-    if not isinstance(value, list | tuple) or len(value) != count:
-        raise ValueError(f"auxiliary_costs must have {count} rows.")
-    return list(value)
-
-
-def _parts(name: str, value: Any, count: int) -> tuple[PartCost, ...]:
-    if not isinstance(value, list | tuple) or len(value) != count:
-        raise ValueError(f"{name} must have {count} entries.")
-    return tuple(each if isinstance(each, PartCost) else PartCost.from_dict(each) for each in value)

@@ -22,7 +22,7 @@ from absl import logging
 from sedona_tf.backbones.registry import KERAS
 from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
-from sedona_tf.plans.fields import candidate_name
+from sedona_tf.plans import candidate_name
 from sedona_tf.profile.counts import Counts, count
 from sedona_tf.report.tables import aligned
 from sedona_tf.runs.progress import progress_bar

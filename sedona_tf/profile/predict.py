@@ -19,6 +19,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+import msgspec
+
 from sedona_tf.errors import UserError, unknown_name
 from sedona_tf.profile.costs import Costs, PartCost, total
 
@@ -140,7 +142,7 @@ def recomputed(costs: Costs) -> PartCost:
     whole = end_to_end(costs)
     parts = [*costs.unit_costs, costs.head_cost]
     kept = sum(unit.output_bytes for unit in costs.unit_costs)
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         whole,
         backward_s=whole.backward_s + total(costs.unit_costs).forward_s,
         activation_bytes=kept + max(part.activation_bytes for part in parts),

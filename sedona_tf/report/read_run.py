@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sedona_tf.errors import UserError
+from sedona_tf.json_file import Json
 from sedona_tf.plans import Plan
-from sedona_tf.plans.fields import is_name
 from sedona_tf.report.history_columns import (
     SearchColumns,
     TrainingColumns,
@@ -47,10 +46,12 @@ class Search:
 
         None for anything else that may be there, since a provenance can be any JSON.
         """
-        value: Any = self.plan.provenance
+        value: Json = self.plan.provenance
         for name in names:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value if type(value) in (int, float) or is_name(value) else None
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, str):
+            return value if value.isprintable() else None
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclasses.dataclass(frozen=True)

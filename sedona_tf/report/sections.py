@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sedona_tf.plans import Decoupling
-from sedona_tf.plans.fields import Units, candidate_name
+from sedona_tf.plans import Decoupling, Units, candidate_name
 from sedona_tf.report import figures
 from sedona_tf.report.read_run import Search, Training
 from sedona_tf.report.tables import classifier_rows, decoupling_rows, ensemble_rows
@@ -81,12 +80,12 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
         training: the training.
         identifier: of its section, unlike any other's.
     """
-    metrics = training.metrics
-    images = f"{metrics.training_images:,}"
-    images += f" (limit {metrics.limit:,})" if metrics.limit else ""
+    metrics, data, test = training.metrics, training.metrics.data, training.metrics.test
+    images = f"{data.training_images:,}" + (f" (limit {data.limit:,})" if data.limit else "")
     heading = f"{metrics.method}, K = {metrics.num_blocks}"
-    head, validation = _percent(metrics.head), _percent(metrics.validation_error)
-    ensemble = _percent(metrics.calibrated[-1] if metrics.calibrated else None)
+    errors, calibrated = test.errors, test.errors.calibrated_ensembles
+    head, validation = _percent(errors.head), _percent(metrics.validation_error)
+    ensemble = _percent(calibrated[-1] if calibrated else None)
     ensemble_tile = ("Test error of the ensemble", f"{ensemble} %", "all exits")
     speed = metrics.images_per_second
     shown_speed = "-" if speed is None else f"{speed:,.{0 if speed >= 100 else 1}f}"
@@ -98,7 +97,7 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
         "task": metrics.task,
         "task_words": (
             f"{metrics.decoupling.backbone} (last unit {_size(metrics.units[-1][1])}) on "
-            f"{metrics.data} ({_size(metrics.input_shape)}), {images} training images, "
+            f"{data.name} ({_size(data.input_shape)}), {images} training images, "
             f"{metrics.epochs} epoch{'s' * (metrics.epochs != 1)}"
         ),
         "folder": training.folder,
@@ -108,7 +107,7 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
         ),
         "facts": [
             ("Method", metrics.method),
-            ("Data set", metrics.data),
+            ("Data set", data.name),
             ("Training images", images),
             ("Epochs", metrics.epochs),
             ("Seed", metrics.seed),
@@ -120,17 +119,17 @@ def training_section(training: Training, identifier: str) -> dict[str, Any]:
             ("Folder", training.folder),
         ],
         "tiles": [
-            ("Test error of the head", f"{head} %", f"{metrics.num_images:,} images"),
-            *([ensemble_tile] if metrics.calibrated else []),
+            ("Test error of the head", f"{head} %", f"{test.num_images:,} images"),
+            *([ensemble_tile] if calibrated else []),
             ("Validation error", f"{validation} %", "of the head, at the end"),
             ("Images per second", shown_speed, f"in training; {', '.join(where)}"),
         ],
         "network": _network(metrics.decoupling, metrics.units),
         "pictures": _training_pictures(training, identifier),
         "classifiers": classifier_rows(
-            metrics.decoupling, (*metrics.exits, metrics.head), metrics.temperatures
+            metrics.decoupling, (*errors.exits, errors.head), test.temperatures
         ),
-        "ensembles": ensemble_rows(metrics.ensembles, metrics.calibrated),
+        "ensembles": ensemble_rows(errors.ensembles, calibrated),
     }
 
 

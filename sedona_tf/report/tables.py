@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sedona_tf.plans import Decoupling, Plan
-from sedona_tf.plans.fields import candidate_name
+from sedona_tf.plans import Decoupling, Plan, candidate_name
 
 __all__ = ["aligned", "classifier_rows", "decoupling_rows", "decoupling_table", "ensemble_rows"]
 

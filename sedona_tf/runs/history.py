@@ -6,18 +6,16 @@ import dataclasses
 import datetime
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from sedona_tf import document
+from sedona_tf import json_file
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import atomic_write
 
 __all__ = ["History", "load_history", "save_history"]
 
-KIND = "history"
-RUNS = ("search", "training")
+Run = Literal["search", "training"]
 MAX_BYTES = 256 * 2**20
 """2,000 steps of a search over ResNet-152 with four candidates take about 10 MiB."""
 
@@ -34,13 +32,19 @@ class History:
             `search_report` takes them; of a training: what `training_curves` takes.
     """
 
-    run: str
+    run: Run
     date: str
     columns: dict[str, np.ndarray]
 
 
+class _File(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.history"):
+    run: Run
+    date: datetime.date
+    columns: dict[str, list[Any]]
+
+
 def save_history(
-    path: str | os.PathLike[str], run: str, columns: Mapping[str, Sequence[Any]]
+    path: str | os.PathLike[str], run: Run, columns: Mapping[str, Sequence[Any]]
 ) -> None:
     """Writes `history.json`, all or nothing, with today's date.
 
@@ -59,14 +63,8 @@ def save_history(
         >>> load_history(path).columns
         {'loss': array([ 2., nan])}
     """
-    content = {
-        "run": run,
-        "date": datetime.date.today().isoformat(),
-        "columns": {name: _plain(values) for name, values in columns.items()},
-    }
-    data = document.pack(content, KIND, indent=None)
-    with atomic_write(path) as file:
-        file.write(data)
+    plain = {name: _plain(values) for name, values in columns.items()}
+    json_file.save(path, _File(run, datetime.date.today(), plain), indent=None)
 
 
 def load_history(path: str | os.PathLike[str]) -> History:
@@ -78,17 +76,12 @@ def load_history(path: str | os.PathLike[str]) -> History:
     Raises:
         UserError: naming the file, if it is missing or damaged.
     """
-    content = document.unpack(path, {"run", "date", "columns"}, KIND, MAX_BYTES)
-    if content["run"] not in RUNS:
-        raise UserError(f"history '{path}' is of neither a search nor a training.")
+    file = json_file.load(path, _File, max_bytes=MAX_BYTES)
     try:
-        datetime.date.fromisoformat(content["date"])
-        columns = {
-            name: np.asarray(values, np.float64) for name, values in content["columns"].items()
-        }
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        columns = {name: np.asarray(values, np.float64) for name, values in file.columns.items()}
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"history '{path}' does not hold numbers: {first_line(error)}") from error
-    return History(content["run"], content["date"], columns)
+    return History(file.run, file.date.isoformat(), columns)
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_collections
+import msgspec
 
-from sedona_tf import document
+from sedona_tf import json_file
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import atomic_write
+from sedona_tf.json_file import Json, WholeNumber
 from sedona_tf.recipe import check_search, check_train, paper
 from sedona_tf.runs.checkpoints import Position
 
 __all__ = ["PURPOSES", "kept_recipe", "read_recipe", "require_same_recipe", "write_recipe"]
 
 RECIPE_FILE = "recipe.json"
-RECIPE_KIND = "recipe"
 
 
 class Purpose(NamedTuple):
@@ -71,6 +70,32 @@ PURPOSES = {
 }
 
 
+class Held(json_file.Typed, frozen=True):
+    """Settings of the fields that may change, and where they began to hold.
+
+    Attributes:
+        phase: of the run.
+        step: steps of the phase that were done.
+        settings: name to value.
+    """
+
+    phase: str
+    step: WholeNumber
+    settings: dict[str, Json]
+
+
+class _File(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.recipe"):
+    recipe: dict[str, Any]
+    purpose: str
+    held: tuple[Held, ...]
+
+    def __post_init__(self) -> None:
+        if self.purpose not in PURPOSES:
+            raise ValueError(f"purpose must be one of {', '.join(PURPOSES)}.")
+        if any(each.phase not in PURPOSES[self.purpose].phases for each in self.held):
+            raise ValueError("held must be of the run's phases.")
+
+
 def write_recipe(
     workdir: Path,
     recipe: ml_collections.ConfigDict,
@@ -86,39 +111,34 @@ def write_recipe(
         at: where the run goes on with this recipe; None if nothing may change in it.
 
     Returns:
-        Settings of the fields that may change, and where they began to hold: a list of `phase`,
-        `step` (steps of the phase that were done) and `settings`, in order. The file has it as
-        `held`.
+        All that held so far, in order, as JSON has each `Held`. The file has it as `held`.
 
     Raises:
         UserError: if it cannot be written, or a number of the recipe is not finite.
     """
-    held: list[dict[str, Any]] = []
+    held: tuple[Held, ...] = ()
     if at is not None:
         values, names = _flat(recipe), PURPOSES[purpose].variable
         settings = {name: values[name] for name in names if not name.endswith(CHECKPOINT_EVERY)}
-        earlier = _read_file(workdir)["held"] if (workdir / RECIPE_FILE).exists() else []
-        here = _place(purpose, at._asdict())
-        held = [each for each in earlier if _place(purpose, each) < here]
-        if not held or held[-1]["settings"] != settings:
-            held.append({**at._asdict(), "settings": settings})
-    content = {"recipe": json.loads(recipe.to_json()), "purpose": purpose, "held": held}
+        now = Held(at.phase, at.step, settings)
+        if (workdir / RECIPE_FILE).exists():
+            earlier = json_file.load(workdir / RECIPE_FILE, _File).held
+            held = tuple(each for each in earlier if _place(purpose, each) < _place(purpose, now))
+        if not held or held[-1].settings != settings:
+            held = (*held, now)
     try:
-        data = document.pack(content, RECIPE_KIND)
+        file = _File(json.loads(recipe.to_json()), purpose, held)
+        json_file.save(workdir / RECIPE_FILE, file)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"the recipe cannot be kept: {first_line(error)}") from error
-    with atomic_write(workdir / RECIPE_FILE) as file:
-        file.write(data)
-    return held
+    return [msgspec.to_builtins(each) for each in held]
 
 
-def _read_file(workdir: Path) -> dict[str, Any]:
-    return document.unpack(workdir / RECIPE_FILE, {"recipe", "purpose", "held"}, RECIPE_KIND)
-
-
-def _place(purpose: str, position: Mapping[str, Any]) -> tuple[int, int]:
+def _place(purpose: str, position: Held) -> tuple[int, int]:
     """Where a phase and step stand among all of a run's."""
-    return PURPOSES[purpose].phases.index(position["phase"]), position["step"]
+    return PURPOSES[purpose].phases.index(position.phase), position.step
 
 
 def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
@@ -135,27 +155,19 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     if not path.exists():
         wanted = PURPOSES[purpose].words
         raise UserError(f"{workdir} does not hold a run: it has no {RECIPE_FILE} of {wanted}.")
-    file, recipe = _read_file(workdir), paper()
+    file, recipe = json_file.load(path, _File), paper()
     try:
-        if file["purpose"] not in PURPOSES:
-            raise ValueError(f"the purpose must be one of {', '.join(PURPOSES)}.")
-        if not isinstance(file["recipe"], dict):
-            raise ValueError("it must be an object.")
-        for each in file["held"]:
-            _place(file["purpose"], each)
-            if type(each["step"]) is not int or not isinstance(each["settings"], dict):
-                raise ValueError("held must be a list of phases, steps and settings.")
         with recipe.unlocked():
-            recipe.update(file["recipe"])
+            recipe.update(file.recipe)
         values = _flat(recipe)
         if lost := [field for field in _flat(paper()) if values.get(field) is None]:
             raise ValueError(f"{min(lost)} has no value.")
         check = check_search if purpose == "search" else check_train
         check(recipe)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        raise UserError(f"{RECIPE_KIND} '{path}': {first_line(error)}") from error
-    if file["purpose"] != purpose:
-        was, wanted = PURPOSES[file["purpose"]].words, PURPOSES[purpose].words
+        raise UserError(f"recipe '{path}': {first_line(error)}") from error
+    if file.purpose != purpose:
+        was, wanted = PURPOSES[file.purpose].words, PURPOSES[purpose].words
         raise UserError(f"{workdir} holds {was}, not {wanted}.")
     return recipe
 

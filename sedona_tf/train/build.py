@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import keras
 import ml_collections
+import msgspec
 import tensorflow as tf
 from absl import logging
 
@@ -119,7 +119,9 @@ def build_decoupling(
         decoupling = uniform(backbone, 1, {})
     else:
         decoupling = baseline(method, backbone, num_blocks)
-    return dataclasses.replace(decoupling, provenance={**decoupling.provenance, TRAINED_AS: method})
+    return msgspec.structs.replace(
+        decoupling, provenance={**decoupling.provenance, TRAINED_AS: method}
+    )
 
 
 def build_learning_rate(

@@ -74,5 +74,5 @@ def load_run(workdir: Path) -> TrainedRun:
     if (workdir / "metrics.json").exists():
         metrics = load_metrics(workdir / "metrics.json")
         if metrics.epochs * data.steps_per_epoch == step:  # not resumed since
-            run.temperatures = metrics.temperatures
+            run.temperatures = metrics.test.temperatures
     return run

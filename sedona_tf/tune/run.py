@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import keras_tuner
 import ml_collections
+import msgspec
 
 from sedona_tf.data import DataRecord
 from sedona_tf.environment.versions import versions
@@ -94,7 +94,9 @@ def run_tuning(
             runner.search()
         best = sorted(runner.records(), key=lambda record: (record.val_error, int(record.trial)))
         write_trials(workdir, settings, runner.records())
-        decoupling = dataclasses.replace(best[0].decoupling, provenance=_provenance(recipe, best))
+        decoupling = msgspec.structs.replace(
+            best[0].decoupling, provenance=_provenance(recipe, best)
+        )
         decoupling.save(workdir / "decoupling.json")
         return best
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sedona_tf.plans.fields import candidate_name
+from sedona_tf.plans import candidate_name
 from sedona_tf.report.tables import aligned
 
 if TYPE_CHECKING:  # importing it starts TensorFlow

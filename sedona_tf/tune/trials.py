@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sedona_tf import document
+from sedona_tf import json_file
 from sedona_tf.errors import UserError
-from sedona_tf.files import atomic_write
+from sedona_tf.json_file import Json
 from sedona_tf.plans import Decoupling
 
 __all__ = ["TrialRecord", "require_same_tuning", "write_trials"]
 
-NAME = "trials.json"
-KIND = "trials"
+TRIALS_FILE = "trials.json"
+"""Name of the list of trials in a run's folder."""
 MAX_BYTES = 256 * 2**20
 """A trial of many blocks takes a few KiB, and some tens in the tuner's state."""
 
@@ -53,21 +53,25 @@ class TrialRecord:
         }
 
 
+class _File(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.trials"):
+    tuner: str
+    num_blocks: int
+    trials: list[dict[str, Json]]
+
+
 def write_trials(workdir: Path, settings: Mapping[str, Any], trials: Sequence[TrialRecord]) -> None:
     """Writes `trials.json`.
 
     Args:
         workdir: of the run.
-        settings: of the run, besides its recipe.
+        settings: `tuner` and `num_blocks` of the run.
         trials: finished so far.
 
     Raises:
         UserError: if it cannot be written.
     """
-    content = {**settings, KIND: [trial.to_dict() for trial in trials]}
-    data = document.pack(content, KIND)
-    with atomic_write(workdir / NAME) as file:
-        file.write(data)
+    file = _File(**settings, trials=[trial.to_dict() for trial in trials])
+    json_file.save(workdir / TRIALS_FILE, file)
 
 
 def require_same_tuning(workdir: Path, settings: Mapping[str, Any]) -> None:
@@ -80,10 +84,11 @@ def require_same_tuning(workdir: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the first setting that differs, or the file if it is missing or damaged.
     """
-    found = document.unpack(workdir / NAME, {*settings, KIND}, KIND, MAX_BYTES)
+    found = json_file.load(workdir / TRIALS_FILE, _File, max_bytes=MAX_BYTES)
     for name, value in settings.items():
-        if found[name] != value:
+        was = getattr(found, name)
+        if was != value:
             raise UserError(
-                f"{workdir} holds trials with {name} {found[name]!r:.80}, not {value!r}; resume "
+                f"{workdir} holds trials with {name} {was!r:.80}, not {value!r}; resume "
                 "with what they were started with, or take another --workdir."
             )

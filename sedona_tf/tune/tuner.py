@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -13,9 +14,9 @@ from absl import logging
 from keras_tuner.engine.trial import Trial, TrialStatus
 from tensorflow.python.framework.ops import gradient_registry
 
-from sedona_tf import document
+from sedona_tf import json_file
 from sedona_tf.errors import UserError, first_line
-from sedona_tf.files import atomic_write, make_folder
+from sedona_tf.files import make_folder
 from sedona_tf.runs.arrays import read_arrays, write_arrays
 from sedona_tf.runs.callbacks import Progress, Steps
 from sedona_tf.runs.checkpoints import Position
@@ -27,10 +28,16 @@ from sedona_tf.tune.trials import MAX_BYTES, TrialRecord
 
 __all__ = ["DecouplingTuner"]
 
-STATE_KIND = "tuner"
 STATE_FILE = "tuner0.json"
 WORKER = "tuner0"
 """The oracle's name for who runs its trials."""
+
+
+class _State(json_file.Typed, frozen=True, tag_field="format", tag="sedona_tf.tuner"):
+    """What keras-tuner's `get_state` gives, of the oracle and of each trial."""
+
+    oracle: dict[str, Any]
+    trials: list[dict[str, Any]]
 
 
 class DecouplingTuner:
@@ -44,9 +51,9 @@ class DecouplingTuner:
     A decoupling that was trained in full is not trained again: it would give the same weights. A
     later trial of it takes over the result, and the tuning ends once all have been tried.
 
-    The state of the oracle and of all trials is one file with a checksum, written all or nothing
-    when a trial begins and when it ends. keras-tuner would write a file for each trial and one
-    more in place, without checksums, so its own `Tuner` and the oracles' files are not used.
+    The state of the oracle and of all trials is one file, written all or nothing when a trial
+    begins and when it ends. keras-tuner would write a file for each trial and one more in place, so
+    its own `Tuner` and the oracles' files are not used.
 
     Args:
         oracle: decides what to try, see `sedona_tf.tune.oracles`; its objective is `val_error`.
@@ -143,21 +150,19 @@ class DecouplingTuner:
         """
         self.run.lock.require()
         trials = [trial.get_state() for trial in self.oracle.trials.values()]
-        content = {"oracle": self.oracle.get_state(), "trials": trials}
-        data = document.pack(content, STATE_KIND, indent=None)
-        with atomic_write(self.folder / STATE_FILE) as file:
-            file.write(data)
+        state = _State(self.oracle.get_state(), trials)
+        json_file.save(self.folder / STATE_FILE, state, indent=None)
 
     def _reload(self) -> None:
         """Goes on from what `save` kept; a trial that had begun is the next to run."""
         path = self.folder / STATE_FILE
-        content = document.unpack(path, {"oracle", "trials"}, STATE_KIND, MAX_BYTES)
+        state = json_file.load(path, _State, max_bytes=MAX_BYTES)
         try:
-            trials = map(Trial.from_state, content["trials"])
+            trials = map(Trial.from_state, state.trials)
             self.oracle.trials = {trial.trial_id: trial for trial in trials}
-            self.oracle.set_state(content["oracle"])
+            self.oracle.set_state(state.oracle)
         except Exception as error:  # keras-tuner's have many types
-            raise UserError(f"{STATE_KIND} '{path}' is damaged: {first_line(error)}") from error
+            raise UserError(f"tuner '{path}' is damaged: {first_line(error)}") from error
 
     def run_trial(self, trial: Trial) -> dict[str, float]:
         """Trains one decoupling.

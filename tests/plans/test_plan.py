@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -11,11 +12,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sedona_tf import document
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Decoupling, Plan
 
@@ -41,10 +42,9 @@ def make_plan(alpha=((0.1, -0.2), (1.5, 0.0)), beta=((0.0, 1.0), (2.0, -1.0)), *
 
 
 def write(path, **changes) -> None:
-    """A file with a right checksum and changed fields; None removes one."""
-    plan = make_plan()
-    content = {name: getattr(plan, name) for name in plan.__dataclass_fields__} | changes
-    path.write_bytes(document.pack({k: v for k, v in content.items() if v is not None}, "plan"))
+    """A plan's file with changed fields; None removes one."""
+    content = {"format": "sedona_tf.plan", "version": 1, **make_plan().to_dict(), **changes}
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
 
 
 def refusal(path, backbone=None) -> str:
@@ -79,57 +79,33 @@ def test_softmax_against_the_definition():
     assert extreme.cut_probability == (1.0, 0.0)
 
 
-def test_any_flipped_byte_is_refused_or_means_the_same(tmp_path):
-    path = tmp_path / "plan.json"
-    plan = make_plan()
-    plan.save(path)
-    data = path.read_bytes()
-    refused = 0
-    for position in range(len(data)):
-        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
-        try:
-            assert repr(Plan.load(path)) == repr(plan), position
-        except UserError:
-            refused += 1
-    # only white space may be changed
-    assert refused >= len(data) - sum(data.count(c) for c in b" \n")
-
-
-def test_tampered_digit_is_called_damage(tmp_path):
+def test_any_flipped_byte_of_the_structure_is_refused(tmp_path):
+    """An even bit turns no character of JSON's own into another of them, but digits and names."""
     path = tmp_path / "plan.json"
     make_plan().save(path)
+    data = path.read_bytes()
+    for position in range(len(data)):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        if data[position] in b'{}[]:,"':
+            refusal(path)
+        else:
+            with contextlib.suppress(UserError):  # and nothing else
+                Plan.load(path)
+
+
+def test_an_edited_plan_loads(tmp_path):
+    """Also under the checksum of an earlier version, which was that of the content before."""
+    path = tmp_path / "plan.json"
+    write(path, checksum="0" * 64)
     path.write_text(path.read_text().replace("1.5", "2.5"))
-    assert "checksum" in refusal(path)
+    assert Plan.load(path).alpha == ((0.1, -0.2), (2.5, 0.0))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"", "not readable JSON"),
-        (b"\xff\xfe{}", "not readable JSON"),
-        (b"{", "not readable JSON"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
-        (b"[NaN]", "NaN"),
-        (b"[-Infinity]", "-Infinity"),
-        (b"[1e999]", "not readable JSON"),
-        (b"9" * 5000, "not readable JSON"),
-        (b"[]", "not a plan file"),
-        (b"null", "not a plan file"),
-        (b'{"format": "other"}', "not a plan file"),
-        (b'{"format": "sedona_tf.plan"}', "version"),
-        (b'{"format": "sedona_tf.plan", "version": 2}', "version 2; this program reads 1"),
-        (b'{"format": "sedona_tf.plan", "version": true}', "version"),
-        (b'{"format": "sedona_tf.plan", "version": 1' + b"0" * 4000 + b"}", "version"),
-        (b'{"format": "sedona_tf.plan", "version": 1}', "checksum"),
-        (b" " * (document.MAX_BYTES + 1), "over 16 MiB"),
-    ],
-    ids=range(18),
-)
-def test_not_a_plan(tmp_path, content, words):
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": "sedona_tf.plan"'])
+def test_not_a_plan(tmp_path, content):
     path = tmp_path / "plan.json"
     path.write_bytes(content)
-    assert words in refusal(path)
+    refusal(path)
 
 
 def test_is_read_where_only_the_standard_library_for_all_systems_is(tmp_path):
@@ -164,46 +140,56 @@ def test_missing_file_and_folder(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"alpha": None}, "lacks field 'alpha'"),
-        ({"extra": 1}, "has the unknown field 'extra'"),
-        ({"backbone": 3}, "backbone must be"),
-        ({"backbone": "two\nlines"}, "backbone must be"),
-        ({"backbone": "\ud800"}, "backbone must be"),
-        ({"units": []}, "units must be"),
-        ({"units": {"a": 1}}, "units must be"),
-        ({"units": [["a", [1]], ["b"], ["c", [1]]]}, "unit 2"),
-        ({"units": [["a", [1]], ["b", [1.0]], ["c", [1]]]}, "unit 2"),
-        ({"units": [["a", [1]], ["b", [True]], ["c", [1]]]}, "unit 2"),
-        ({"units": [["a", [1]], ["b", [0]], ["c", [1]]]}, "unit 2"),
-        ({"units": [["a", [1]], ["b", [10**30]], ["c", [1]]]}, "unit 2"),
+        ({"alpha": None}, "alpha"),
+        ({"extra": 1}, "extra"),
+        ({"backbone": 3}, "backbone"),
+        ({"units": []}, "units"),
+        ({"units": [["a", [1]], ["b"], ["c", [1]]]}, "units[1]"),
+        ({"units": [["a", [1]], ["b", [0]], ["c", [1]]]}, "units[1]"),
         ({"units": [["a", [1]], ["b", [1]]]}, "alpha must have the shape (1, 2)"),
-        ({"candidates": []}, "candidates must be"),
-        ({"candidates": ["separable"]}, "candidates must be"),
-        ({"candidates": [{"depth": 1}]}, "candidates must be"),
-        ({"candidates": [{"kind": "a", "depth": [1]}, {"kind": "b"}]}, "'depth' is not"),
+        ({"candidates": []}, "candidates"),
+        ({"candidates": ["separable"]}, "candidates[0]"),
+        ({"candidates": [{"kind": "a"}, {"depth": 1}]}, "number 2"),
+        ({"candidates": [{"kind": 1}, {"kind": "b"}]}, "number 1"),
+        ({"candidates": [{"kind": "a", "depth": [1]}, {"kind": "b"}]}, "candidates[0]"),
+        ({"candidates": [{"kind": "a", "": 1}, {"kind": "b"}]}, "candidates[0]"),
         ({"candidates": [{"kind": "a"}]}, "beta must have the shape (2, 1)"),
-        ({"alpha": [[0, 0], [0, 0, 0]]}, "alpha must have the shape (2, 2)"),
-        ({"alpha": [[0, 0], "ab"]}, "alpha must have the shape"),
-        ({"alpha": {}}, "alpha must have the shape"),
-        ({"alpha": [[0, 0], [0, "0"]]}, "finite numbers"),
-        ({"alpha": [[0, 0], [0, True]]}, "finite numbers"),
-        ({"beta": [[0, 0], [0, 10**400]]}, "finite numbers"),
-        ({"provenance": []}, "provenance must be"),
+        ({"alpha": [[0, 0], [0, 0, 0]]}, "alpha[1]"),
+        ({"alpha": [[0, 0], [0, "0"]]}, "alpha[1][1]"),
+        ({"alpha": [[0, 0]]}, "alpha must have the shape (2, 2)"),
+        ({"beta": [[0, 0], [0]]}, "beta must have the shape (2, 2)"),
+        ({"beta": [[0, 0], [0, 10**400]]}, "out of range"),
+        ({"provenance": []}, "provenance"),
     ],
-    ids=range(25),
+    ids=range(20),
 )
-def test_wrong_fields_under_a_right_checksum(tmp_path, changes, words):
+def test_wrong_fields(tmp_path, changes, words):
     path = tmp_path / "plan.json"
     write(path, **changes)
     assert words in refusal(path)
+    if "extra" not in changes and None not in changes.values():
+        with pytest.raises(ValueError):
+            make_plan(**changes)
 
 
-def test_constructor_refuses_non_finite_and_unserialisable():
-    with pytest.raises(ValueError, match="finite"):
-        make_plan(((math.nan, 0.0), (0.0, 0.0)))
-    for provenance in ({"x": math.inf}, {"x": object()}):
-        with pytest.raises(ValueError, match="JSON-ready"):
-            make_plan(provenance=provenance)
+@pytest.mark.parametrize("option", [2**31 - 1, 1 - 2**31, 0, -0.5, 1e300, True, "a"])
+def test_plain_options(option):
+    net = {"kind": "a", "b": option}
+    assert make_plan(candidates=(net, net)).candidates == (net, net)
+
+
+@pytest.mark.parametrize("option", [2**31, -(2**31), math.inf, math.nan, None, "", "\n"])
+def test_other_options(option):
+    with pytest.raises(ValueError, match="candidates"):
+        make_plan(candidates=({"kind": "a"}, {"kind": "a", "b": option}))
+
+
+def test_scores_may_be_arrays_and_must_be_finite():
+    scores = np.array([[1, 2.5], [0.25, 0]], np.float32)
+    assert make_plan(alpha=scores).alpha == ((1.0, 2.5), (0.25, 0.0))
+    for number in (math.nan, -math.inf, "1", True, None):
+        with pytest.raises(ValueError, match="alpha"):
+            make_plan(((number, 0.0), (0.0, 0.0)))
 
 
 JSON = st.recursive(

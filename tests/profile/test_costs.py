@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from types import SimpleNamespace
 
 import pytest
 
-from sedona_tf import document
 from sedona_tf.errors import UserError
 from sedona_tf.plans import Decoupling
 from sedona_tf.profile.costs import Costs, PartCost, total
@@ -38,14 +37,14 @@ def make(**changes) -> Costs:
 def test_a_part_by_its_definition():
     assert PARTS[0].seconds == 7.0
     assert PARTS[0].resident_bytes == 3 * 1000 + 10
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         PARTS[0].flops = 1
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(PartCost)])
+@pytest.mark.parametrize("field", PartCost.__struct_fields__)
 def test_no_part_costs_less_than_nothing(field):
     for value in (-1, True, None):
-        with pytest.raises(ValueError, match=f"{field} must be a finite number from 0"):
+        with pytest.raises(ValueError, match=field):
             PartCost(**{field: value})
     assert getattr(PartCost(**{field: 0}), field) == getattr(PartCost(**{field: 1}), field) - 1
 
@@ -97,20 +96,20 @@ def test_for_one_plan_only():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"backbone": 3}, "backbone and device must be names"),
-        ({"device": None}, "backbone and device must be names"),
-        ({"batch_size": 0}, "batch_size must be a whole number from 1"),
-        ({"batch_size": 8.0}, "batch_size must be a whole number from 1"),
+        ({"backbone": 3}, "backbone"),
+        ({"device": None}, "device"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 8.0}, "batch_size"),
         ({"unit_costs": PARTS[:2]}, "unit_costs must have 3 entries"),
-        ({"unit_costs": {}}, "unit_costs must have 3 entries"),
-        ({"unit_costs": [*PARTS[:2], 1.0]}, "a part's cost must be an object of"),
-        ({"unit_costs": [*PARTS[:2], {"flops": 1}]}, "a part's cost must be an object of"),
-        ({"auxiliary_costs": ((PARTS[:2]),)}, "auxiliary_costs must have 2 rows"),
-        ({"auxiliary_costs": (PARTS[:2],) * 3}, "auxiliary_costs must have 2 rows"),
-        ({"auxiliary_costs": 2}, "auxiliary_costs must have 2 rows"),
-        ({"auxiliary_costs": (PARTS[:2], PARTS[:1])}, "auxiliary_costs must have 2 entries"),
-        ({"head_cost": None}, "a part's cost must be an object of"),
-        ({"units": ()}, "units must be"),
+        ({"unit_costs": {}}, "unit_costs"),
+        ({"unit_costs": [*PARTS[:2], 1.0]}, r"unit_costs\[2\]"),
+        ({"unit_costs": [*PARTS[:2], {"flops": -1}]}, r"unit_costs\[2\].flops"),
+        ({"auxiliary_costs": ((PARTS[:2]),)}, "auxiliary_costs"),
+        ({"auxiliary_costs": (PARTS[:2],) * 3}, "auxiliary_costs"),
+        ({"auxiliary_costs": 2}, "auxiliary_costs"),
+        ({"auxiliary_costs": (PARTS[:2], PARTS[:1])}, "auxiliary_costs"),
+        ({"head_cost": None}, "head_cost"),
+        ({"units": ()}, "units"),
     ],
     ids=range(14),
 )
@@ -122,17 +121,18 @@ def test_refuses_wrong_fields(changes, words):
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("batch_size", 0, "batch_size must be a whole number from 1"),
-        ("head_cost", {"flops": 1}, "a part's cost must be an object of"),
-        ("unit_costs", [1.0] * 3, "a part's cost must be an object of"),
+        ("batch_size", 0, "batch_size"),
+        ("head_cost", {"flops": 1, "more": 1}, "more"),
+        ("unit_costs", [1.0] * 3, "unit_costs"),
     ],
 )
 def test_refuses_wrong_fields_of_a_file(field, value, words, tmp_path):
     path = tmp_path / "costs.json"
-    path.write_bytes(document.pack(dataclasses.asdict(make()) | {field: value}, "costs"))
+    make().save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     with pytest.raises(UserError, match=words) as caught:
         Costs.load(path)
-    assert str(caught.value).startswith(f"costs '{path}': ")
+    assert str(caught.value).startswith(f"costs '{path}' ")
 
 
 def test_one_unit_and_no_candidates_are_enough(tmp_path):

@@ -91,12 +91,12 @@ def _same_size_plan(folder):
     ("which", "damage", "words"),
     [
         (0, lambda folder: (folder / "plan.json").unlink(), "holds neither plan.json nor metrics"),
-        (0, _cut("plan.json"), "plan.json' is not readable JSON"),
-        (0, _cut("history.json"), "history.json' is not readable JSON"),
+        (0, _cut("plan.json"), "plan.json' is damaged"),
+        (0, _cut("history.json"), "history.json' is damaged"),
         (0, _other_plan, "history.json': its last cut_probability is not that of the plan"),
         (0, _same_size_plan, "history.json': its last cut_probability is not that of the plan"),
-        (1, _cut("metrics.json"), "metrics.json' is not readable JSON"),
-        (1, _cut("history.json"), "history.json' is not readable JSON"),
+        (1, _cut("metrics.json"), "metrics.json' is damaged"),
+        (1, _cut("history.json"), "history.json' is damaged"),
     ],
 )
 def test_damage_is_one_line_and_leaves_the_old_page(folders, which, damage, words):

@@ -69,7 +69,7 @@ class Kind:
         path: an undamaged file.
         read: reads it as the commands do; what it returns has all of the content in its `repr`.
         older: what `read` may return instead if it warns of it in the log; None if nothing.
-        protected: whether any change can be told from an edit, by a checksum.
+        protected: whether any change can be told from an edit, by a checksum; JSON's cannot.
     """
 
     name: str
@@ -99,7 +99,8 @@ class Kind:
         said = log.stream.getvalue().strip()
         if self.older is not None and repr(found) == repr(self.older) and "Going on from" in said:
             return FELL_BACK if self._is_clear(said) else UNCLEAR
-        return SILENT if self.protected else UNSEEN
+        protected = self.protected and self.path.suffix != ".json"
+        return SILENT if protected else UNSEEN
 
     def _is_clear(self, message: str) -> bool:
         return len(message.splitlines()) == 1 and self.path.name in message

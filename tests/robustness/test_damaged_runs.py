@@ -38,13 +38,16 @@ class Case:
         path: a pattern; of several files, the last is damaged.
         command: its name and arguments.
         falls_back: whether the command goes on from the file before, and says so.
-        damages: what is seen: `"cut"` in half, one bit `"flip"`ped.
     """
 
     path: str
     command: Sequence[str]
     falls_back: bool = False
-    damages: Sequence[str] = ("cut", "flip")
+
+    @property
+    def damages(self) -> Sequence[str]:
+        """What is seen: `"cut"` in half, one bit `"flip"`ped; JSON may be edited, so only cut."""
+        return ("cut",) if self.path.endswith((".json", ".config")) else ("cut", "flip")
 
 
 CASES = [
@@ -64,7 +67,6 @@ CASES = [
     Case(
         "models/models.config",
         ["export", "--workdir=train", "--output=models/digits"],
-        damages=["cut"],  # people edit it: it has no checksum
     ),
     Case("train/checkpoints/*.npz", ["train", *TRAIN, "--workdir=train", "--resume"], True),
     Case("train/checkpoints/*.npz", ["evaluate", "--workdir=train"], True),

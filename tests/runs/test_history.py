@@ -8,7 +8,6 @@ import math
 import numpy as np
 import pytest
 
-from sedona_tf import document
 from sedona_tf.errors import UserError
 from sedona_tf.runs.history import load_history, save_history
 
@@ -29,39 +28,46 @@ def test_round_trip_to_the_bit_with_gaps(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["history.json"]
 
 
-GOOD = {"run": "training", "date": "2026-11-24", "columns": {"loss": [1.0]}}
+GOOD = {
+    "format": "sedona_tf.history",
+    "version": 1,
+    "run": "training",
+    "date": "2026-11-24",
+    "columns": {"loss": [1.0]},
+}
+
+
+def test_a_file_under_an_earlier_versions_checksum_loads(tmp_path):
+    path = tmp_path / "history.json"
+    path.write_text(json.dumps(GOOD | {"checksum": "0"}))
+    history = load_history(path)
+    assert (history.run, history.date, history.columns["loss"]) == ("training", "2026-11-24", [1.0])
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"run": "dream"}, "neither a search nor a training"),
-        ({"date": "yesterday"}, "does not hold numbers: Invalid isoformat"),
-        ({"date": 3}, "does not hold numbers"),
-        ({"columns": [1]}, "does not hold numbers"),
+        ({"run": "dream"}, "run"),
+        ({"date": "yesterday"}, "date"),
+        ({"date": 3}, "date"),
+        ({"columns": [1]}, "columns"),
         ({"columns": {"loss": [[1], [1, 2]]}}, "does not hold numbers"),
         ({"columns": {"loss": [{}]}}, "does not hold numbers"),
-        ({"more": 1}, "unknown field 'more'"),
+        ({"more": 1}, "more"),
+        ({"version": 2}, "version"),
     ],
 )
 def test_refuses_in_one_line(tmp_path, change, words):
     path = tmp_path / "history.json"
-    path.write_bytes(document.pack(GOOD | change, "history"))
+    path.write_text(json.dumps(GOOD | change))
     with pytest.raises(UserError, match=words) as error:
         load_history(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_refuses_what_was_edited_or_cut_off(tmp_path):
+def test_refuses_what_is_cut_off(tmp_path):
     path = tmp_path / "history.json"
     save_history(path, "training", {"loss": [1.0, 2.0]})
-    data = path.read_bytes()
-    for damaged, words in (
-        (data.replace(b"2.0", b"2.5"), "checksum"),
-        (data[:-20], "not readable JSON"),
-        (json.dumps(json.loads(data) | {"version": 2}).encode(), "has version 2"),
-    ):
-        assert damaged != data
-        path.write_bytes(damaged)
-        with pytest.raises(UserError, match=words):
-            load_history(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match="damaged"):
+        load_history(path)

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from sedona_tf import document, recipe
+from sedona_tf import recipe
 from sedona_tf.errors import UserError
 from sedona_tf.runs.checkpoints import Position
 from sedona_tf.runs.kept_recipe import read_recipe, require_same_recipe, write_recipe
@@ -15,7 +15,11 @@ from sedona_tf.search.run import run_search
 from sedona_tf.train.run import run_training
 from sedona_tf.tune.run import run_tuning
 
-FIELDS = {"recipe", "purpose", "held"}
+
+def write(folder, content, held, purpose="search") -> None:
+    file = {"recipe": content, "purpose": purpose, "held": held}
+    file = {"format": "sedona_tf.recipe", "version": 1, **file}
+    (folder / "recipe.json").write_text(json.dumps(file))
 
 
 def test_round_trip(tmp_path):
@@ -61,7 +65,7 @@ def test_only_what_decides_what_a_run_has_seen_must_agree(section, changes, mess
 @pytest.mark.parametrize("text", ["", "{", "[]", recipe.paper().to_json()])
 def test_a_damaged_file_is_named(text, tmp_path):
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(UserError, match=r"recipe '.*recipe\.json' is not") as error:
+    with pytest.raises(UserError, match=r"recipe '.*recipe\.json' is ") as error:
         read_recipe(tmp_path, "search")
     assert "\n" not in str(error.value)
 
@@ -69,7 +73,7 @@ def test_a_damaged_file_is_named(text, tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([], "must be an object"),
+        ([], "recipe"),
         ({"search": 3}, "'int' object"),
         ({"search": {"steps": 0}}, "search.steps must be at least 1"),
         ({"search": {"steps": "many"}}, "steps"),
@@ -77,19 +81,17 @@ def test_a_damaged_file_is_named(text, tmp_path):
         ({"data": None}, "'NoneType' object"),
     ],
 )
-def test_what_is_no_recipe_is_refused_under_a_right_checksum(content, words, tmp_path):
-    file = {"recipe": content, "purpose": "search", "held": []}
-    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
-    with pytest.raises(UserError, match=rf"recipe\.json': .*{words}") as error:
+def test_what_is_no_recipe_is_refused(content, words, tmp_path):
+    write(tmp_path, content, [])
+    with pytest.raises(UserError, match=rf"recipe\.json'.*{words}") as error:
         read_recipe(tmp_path, "search")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("held", [{"a": 1}, [3], [{"phase": "search", "step": "x"}], None])
 def test_what_is_no_record_of_settings_is_refused(held, tmp_path):
-    file = {"recipe": json.loads(recipe.paper().to_json()), "purpose": "search", "held": held}
-    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
-    with pytest.raises(UserError, match=r"recipe\.json': "):
+    write(tmp_path, json.loads(recipe.paper().to_json()), held)
+    with pytest.raises(UserError, match=r"recipe\.json'.*held"):
         read_recipe(tmp_path, "search")
 
 
@@ -100,7 +102,7 @@ def test_settings_are_recorded_from_the_step_on_that_they_hold_from(tmp_path):
         config = recipe.paper()
         config.search.learning_rate, config.search.checkpoint_every = rate, step + 1
         held = write_recipe(tmp_path, config, "search", Position(phase, step))
-        assert document.unpack(tmp_path / "recipe.json", FIELDS, "recipe")["held"] == held
+        assert json.loads((tmp_path / "recipe.json").read_text())["held"] == held
         return [(h["phase"], h["step"], h["settings"]["search.learning_rate"]) for h in held]
 
     start = ("pretraining", 0, 0.1)
@@ -134,12 +136,11 @@ def test_what_comes_too_late_is_refused(purpose, changes, at, ended, late, tmp_p
 
 @pytest.mark.parametrize(
     ("purpose", "words"),
-    [("train", "holds a training, not a search"), ("bake", "purpose must be"), ([], "unhashable")],
+    [("train", "holds a training, not a search"), ("bake", "purpose must be"), ([], "purpose")],
 )
 def test_another_kind_of_run_is_refused(purpose, words, tmp_path):
     content = json.loads(recipe.paper().to_json())
-    file = {"recipe": content, "purpose": purpose, "held": []}
-    (tmp_path / "recipe.json").write_bytes(document.pack(file, "recipe"))
+    write(tmp_path, content, [], purpose)
     with pytest.raises(UserError, match=words):
         read_recipe(tmp_path, "search")
 

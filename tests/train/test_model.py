@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import keras
+import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -255,7 +254,7 @@ def test_weights_are_refused_where_a_loss_would_not_know_of_them(schedule):
     rng, backbone = np.random.default_rng(0), tiny_backbone()
     images, labels = rng.standard_normal((8, 6, 6, 2)), rng.integers(0, 3, 8)
     predsim = {**SEPARABLE, "loss": "predsim"}
-    plan = dataclasses.replace(
+    plan = msgspec.structs.replace(
         plans.uniform(backbone, 3, SEPARABLE), auxiliary=(SEPARABLE, predsim)
     )
     model = decouple(backbone, plan, schedule=schedule)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from sedona_tf.errors import UserError
@@ -19,7 +18,7 @@ def test_the_same_one(tmp_path):
     RUN.save(tmp_path / "decoupling.json")
     require_same_decoupling(tmp_path, RUN)
     elsewhere = {TRAINED_AS: "dgl", "recipe": {"seed": 3}}  # where it comes from does not matter
-    require_same_decoupling(tmp_path, dataclasses.replace(RUN, provenance=elsewhere))
+    require_same_decoupling(tmp_path, msgspec.structs.replace(RUN, provenance=elsewhere))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +37,6 @@ def test_the_same_one(tmp_path):
 def test_another_one(changes, words, tmp_path):
     RUN.save(tmp_path / "decoupling.json")
     with pytest.raises(UserError) as caught:
-        require_same_decoupling(tmp_path, dataclasses.replace(RUN, **changes))
+        require_same_decoupling(tmp_path, msgspec.structs.replace(RUN, **changes))
     start = f"{tmp_path} holds a run of dgl with 3 blocks cut after 2, 5, "
     assert str(caught.value).startswith(f"{start}{words}")

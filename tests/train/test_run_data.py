@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import runpy
 import shutil
@@ -10,6 +9,7 @@ import struct
 from pathlib import Path
 
 import keras
+import msgspec
 import numpy as np
 import pytest
 
@@ -153,7 +153,7 @@ def test_what_was_measured_is_written_though_a_later_part_fails(folder, tmp_path
 
 def spoil_record(workdir: Path) -> None:
     """As if the run had been started with other images."""
-    dataclasses.replace(DataRecord.read(workdir), training="0" * 64).write(workdir)
+    msgspec.structs.replace(DataRecord.read(workdir), training="0" * 64).write(workdir)
 
 
 def test_a_search_and_a_tuning_know_their_data_again(finished, folder, tmp_path):
