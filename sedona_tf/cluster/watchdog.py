@@ -173,8 +173,8 @@ def _blame(error: tf.errors.OpError, watchdog: Watchdog) -> str | None:
         )
     if isinstance(error, tf.errors.UnavailableError) and "remote target" in message:
         return (
-            f"a connection broke although all workers answer ({names}); can they reach each other "
-            f"and this process? Then {HOW_TO_RESUME}"
+            f"a connection broke although all workers answer ({names}): one was started again, or "
+            f"they cannot reach each other or this process; {HOW_TO_RESUME}"
         )
     return None
 
