@@ -98,7 +98,7 @@ def recipe_problem(arguments: list[str]) -> str | None:
         return None
     arguments = flags.FLAGS.read_flags_from_files(arguments, force_gnu=False)
     path = None
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         match = re.fullmatch(r"--?recipe(=.*)?", argument, re.DOTALL)
         if match:
             path = match[1][1:] if match[1] else following
