@@ -258,7 +258,7 @@ def test_refuses_to_go_on_under_other_terms(given, message, quick, tmp_path):
 def test_refuses_damaged_files(name, content, quick, tmp_path):
     tune(tmp_path, max_trials=1)
     (tmp_path / name).write_text(content)
-    with pytest.raises(UserError, match=f"{name}' is not") as error:
+    with pytest.raises(UserError, match=f"{name}' is damaged") as error:
         tune(tmp_path, resume=True)
     assert "\n" not in str(error.value)
 
