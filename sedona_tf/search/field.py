@@ -3,7 +3,7 @@
 Unit l is trained on `p_l * g_l + (1 - p_l) * u_l`: g_l is the gradient that its local loss sends
 into its output, u_l the one that arrives from the unit above, p_l the cut probability. Candidates
 and head are trained on their own losses. Because the mixture is on gradients, the field is not the
-gradient of any scalar, so it is computed by an explicit sweep from the head down, whose cotangents
+gradient of any scalar, so it is computed by an explicit sweep from the head down, whose gradients
 are mixed by hand: exact at p = 0 (backpropagation) and at p = 1 (isolated blocks). An identity
 "gate" with a scaled backward pass would give the same values and a wrong second derivative.
 """
@@ -17,7 +17,15 @@ import tensorflow as tf
 from sedona_tf.layers import exact_moments
 from sedona_tf.search.supernet import Supernet
 
-__all__ = ["Field", "Sweep", "State", "adjoint", "relaxed_field", "validation_loss"]
+__all__ = [
+    "Field",
+    "FieldCotangents",
+    "State",
+    "Sweep",
+    "adjoint",
+    "relaxed_field",
+    "validation_loss",
+]
 
 
 class State(NamedTuple):
@@ -51,19 +59,20 @@ class Sweep(NamedTuple):
 
     Attributes:
         features: h_1 ... h_L, the units' outputs.
-        local: g_1 ... g_L, the local losses' gradients there (the last is the head's).
-        above: u_1 ... u_{L-1}, the gradients from above there.
+        local_gradients: g_1 ... g_L, the local losses' gradients there (the last is the head's).
+        upper_gradients: u_1 ... u_{L-1}, the gradients that arrive there from the unit above.
     """
 
     features: tuple[tf.Tensor, ...]
-    local: tuple[tf.Tensor, ...]
-    above: tuple[tf.Tensor, ...]
+    local_gradients: tuple[tf.Tensor, ...]
+    upper_gradients: tuple[tf.Tensor, ...]
 
-    def mixed(self, index: int, cut_probability: tf.Tensor) -> tf.Tensor:
+    def mixed_gradient(self, index: int, cut_probability: tf.Tensor) -> tf.Tensor:
         """The gradient that a unit is trained on, at its output."""
-        if index == len(self.above):
-            return self.local[index]
-        return _mix(cut_probability[index], self.local[index], self.above[index])
+        local = self.local_gradients[index]
+        if index == len(self.upper_gradients):
+            return local
+        return _mix(cut_probability[index], local, self.upper_gradients[index])
 
 
 class Field(NamedTuple):
@@ -101,8 +110,24 @@ class Field(NamedTuple):
     sweep: Sweep
 
 
-def _mix(p: tf.Tensor, local: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-    return p * local + (1.0 - p) * above
+class FieldCotangents(NamedTuple):
+    """Cotangents of what a field was computed from; see `adjoint`.
+
+    Attributes:
+        cut_probability: `(L - 1,)`.
+        mixture: `(L - 1, M)`.
+        weights: `(W,)`; None if not asked for.
+        statistics: `(S,)`; None if not asked for.
+    """
+
+    cut_probability: tf.Tensor
+    mixture: tf.Tensor
+    weights: tf.Tensor | None = None
+    statistics: tf.Tensor | None = None
+
+
+def _mix(p: tf.Tensor, local_gradient: tf.Tensor, upper_gradient: tf.Tensor) -> tf.Tensor:
+    return p * local_gradient + (1.0 - p) * upper_gradient
 
 
 @exact_moments()
@@ -131,7 +156,7 @@ def relaxed_field(
     weights = supernet.weights.unpack(state.weights)
     states = supernet.unpack_state(state.statistics, state.seeds)
     gradients: list = [None] * len(supernet.parts)
-    features, local, tapes = [images], [], []
+    features, local_gradients, tapes = [images], [], []
     losses: list[tf.Tensor] = []
 
     for index, unit in enumerate(units):
@@ -153,24 +178,24 @@ def relaxed_field(
                 labels,
             )
         losses.append(result.loss)
-        local.append(result.features)
+        local_gradients.append(result.features)
         for part, of_weights, after in zip(parts, result.weights, result.state, strict=True):
             gradients[part], states[part] = of_weights, after
 
-    above: list = [None] * (len(units) - 1)
+    upper_gradients: list = [None] * (len(units) - 1)
     for index in reversed(range(len(units))):
-        cotangent = local[index]
+        gradient = local_gradients[index]
         if index < len(units) - 1:
-            cotangent = _mix(cut_probability[index], cotangent, above[index])
+            gradient = _mix(cut_probability[index], gradient, upper_gradients[index])
         sources = [weights[index], *([features[index]] if index > 0 else [])]
         gradients[index], *below = tapes[index].gradient(
             features[index + 1],
             sources,
-            output_gradients=cotangent,
+            output_gradients=gradient,
             unconnected_gradients="zero",  # a weight may have no part in the output
         )
         if index > 0:
-            above[index - 1] = below[0]
+            upper_gradients[index - 1] = below[0]
 
     statistics, seeds = supernet.pack_state(states)
     return Field(
@@ -179,7 +204,7 @@ def relaxed_field(
         seeds,
         tf.stack(losses),
         result.outputs,
-        Sweep(tuple(features[1:]), tuple(local), tuple(above)),
+        Sweep(tuple(features[1:]), tuple(local_gradients), tuple(upper_gradients)),
     )
 
 
@@ -192,10 +217,10 @@ def adjoint(
     images: tf.Tensor,
     labels: tf.Tensor,
     sweep: Sweep,
-    d_gradients: tf.Tensor,
-    d_statistics: tf.Tensor,
+    gradients_cotangent: tf.Tensor,
+    statistics_cotangent: tf.Tensor,
     through_weights: bool = True,
-):
+) -> FieldCotangents:
     """Pulls cotangents of the field back to what it was computed from.
 
     The field is a sweep up (features) and a sweep down (gradients). Its adjoint runs up first,
@@ -211,35 +236,37 @@ def adjoint(
         images: the field's.
         labels: the field's.
         sweep: the field's.
-        d_gradients: `(W,)`, cotangent of the field's gradients.
-        d_statistics: `(S,)`, cotangent of its moving statistics; zero for the candidates', which
+        gradients_cotangent: `(W,)`, of the field's gradients.
+        statistics_cotangent: `(S,)`, of its moving statistics; zero for the candidates', which
             the outer loss does not see.
         through_weights: also pull back to weights and statistics.
 
     Returns:
-        `(cut_probability, mixture, weights, statistics)` cotangents; the last two are None unless
-        `through_weights`.
+        The `FieldCotangents`, without weights and statistics unless `through_weights`.
     """
     units = supernet.backbone.units
     weights = supernet.weights.unpack(state.weights)
     states = supernet.unpack_state(state.statistics, state.seeds)
-    d_field = supernet.weights.unpack(d_gradients)
-    d_moving = supernet.statistics.unpack(d_statistics)
+    field_cotangents = supernet.weights.unpack(gradients_cotangent)
+    moving_cotangents = supernet.statistics.unpack(statistics_cotangent)
     inputs = (images, *sweep.features[:-1])
-    d_p, d_b, d_features = [], [], []
-    of_weights: list = [None] * len(supernet.parts)
-    of_moving: list = [tf.nest.map_structure(tf.zeros_like, group) for group in d_moving]
-    second, tapes = [], []
-    from_below = None
+    # By unit; those of weights and moving statistics by part.
+    p_cotangents, mixture_cotangents, feature_cotangents = [], [], []
+    weight_cotangents: list = [None] * len(supernet.parts)
+    old_moving_cotangents: list = [
+        tf.nest.map_structure(tf.zeros_like, group) for group in moving_cotangents
+    ]
+    second_order, tapes = [], []
+    upper_cotangent = None  # of the gradient that the unit below got from this one
     done: list = []
 
     last = len(units) if through_weights else len(units) - 1
     for index, unit in enumerate(units[:last]):
-        cotangent = sweep.mixed(index, cut_probability)
+        gradient = sweep.mixed_gradient(index, cut_probability)
         moving = supernet.statistics_in(index, states[index])
         sources = [weights[index], *([inputs[index]] if index > 0 else [])]
         with tf.GradientTape(persistent=True) as outer:
-            outer.watch([cotangent, *([sources, moving] if through_weights else [])])
+            outer.watch([gradient, *([sources, moving] if through_weights else [])])
             with tf.GradientTape() as inner:
                 inner.watch(sources)
                 output, after = unit.stateless_call(
@@ -248,69 +275,74 @@ def adjoint(
                     inputs[index],
                     training=True,
                 )
-            pulled = inner.gradient(
-                output, sources, output_gradients=cotangent, unconnected_gradients="zero"
+            gradients = inner.gradient(
+                output, sources, output_gradients=gradient, unconnected_gradients="zero"
             )
-        targets = tf.nest.flatten(pulled)
-        d_targets = [*d_field[index], *([from_below] if index > 0 else [])]
-        wanted = [cotangent]
+        targets = tf.nest.flatten(gradients)
+        target_cotangents = [*field_cotangents[index], *([upper_cotangent] if index > 0 else [])]
+        wanted = [gradient]
         if through_weights:
             wanted += [*sources, moving]
             targets += supernet.statistics_in(index, after)
-            d_targets += d_moving[index]
-        d_cotangent, *rest = outer.gradient(
-            targets, wanted, output_gradients=d_targets, unconnected_gradients="zero"
+            target_cotangents += moving_cotangents[index]
+        gradient_cotangent, *rest = outer.gradient(
+            targets, wanted, output_gradients=target_cotangents, unconnected_gradients="zero"
         )
         if through_weights:
-            *of_sources, of_moving[index] = rest
-            second.append(of_sources)
+            *source_cotangents, old_moving_cotangents[index] = rest
+            second_order.append(source_cotangents)
             tapes.append((outer, sources, output))
 
-        d_local = d_cotangent
+        local_cotangent = gradient_cotangent
         if index < len(units) - 1:
             p = cut_probability[index]
-            d_local, from_below = p * d_cotangent, (1.0 - p) * d_cotangent
-            d_p.append(tf.reduce_sum(d_cotangent * (sweep.local[index] - sweep.above[index])))
+            local_cotangent = p * gradient_cotangent
+            upper_cotangent = (1.0 - p) * gradient_cotangent
+            difference = sweep.local_gradients[index] - sweep.upper_gradients[index]
+            p_cotangents.append(tf.reduce_sum(gradient_cotangent * difference))
         with tf.control_dependencies(done[-1:]):
             classifier, parts = supernet.classifier(index)
-            of_mixture, of_features, of_parts, of_statistics = classifier.adjoint(
+            found = classifier.adjoint(
                 [weights[part] for part in parts],
                 [states[part] for part in parts],
                 tf.identity(sweep.features[index]),
                 supernet.mixture_at(index, mixture),
                 labels,
-                d_local,
-                [d_field[part] for part in parts],
-                d_moving[-1] if index == len(units) - 1 else [],
+                local_cotangent,
+                [field_cotangents[part] for part in parts],
+                moving_cotangents[-1] if index == len(units) - 1 else [],
                 through_weights,
             )
-        done.append(of_mixture)
+        done.append(found.mixture)
         if index < len(units) - 1:
-            d_b.append(of_mixture)
+            mixture_cotangents.append(found.mixture)
         else:
-            of_moving[-1] = of_statistics
+            old_moving_cotangents[-1] = found.statistics
         if through_weights:
-            d_features.append(of_features)
-            for part, value in zip(parts, of_parts, strict=True):
-                of_weights[part] = value
-    d_p, d_b = tf.stack(d_p), tf.stack(d_b)
+            feature_cotangents.append(found.features)
+            for part, cotangent in zip(parts, found.weights, strict=True):
+                weight_cotangents[part] = cotangent
+    architecture = tf.stack(p_cotangents), tf.stack(mixture_cotangents)
     if not through_weights:
-        return d_p, d_b, None, None
+        return FieldCotangents(*architecture)
 
     for index in reversed(range(len(units))):
         outer, sources, output = tapes[index]
-        first = outer.gradient(
-            output, sources, output_gradients=d_features[index], unconnected_gradients="zero"
+        first_order = outer.gradient(
+            output,
+            sources,
+            output_gradients=feature_cotangents[index],
+            unconnected_gradients="zero",
         )
-        total = tf.nest.map_structure(tf.add, first, second[index])
-        of_weights[index] = total[0]
+        weight_cotangents[index], *below = tf.nest.map_structure(
+            tf.add, first_order, second_order[index]
+        )
         if index > 0:
-            d_features[index - 1] += total[1]
-    return (
-        d_p,
-        d_b,
-        supernet.weights.pack([w for group in of_weights for w in group]),
-        supernet.statistics.pack([s for group in of_moving for s in group]),
+            feature_cotangents[index - 1] += below[0]
+    return FieldCotangents(
+        *architecture,
+        supernet.weights.pack([w for group in weight_cotangents for w in group]),
+        supernet.statistics.pack([s for group in old_moving_cotangents for s in group]),
     )
 
 

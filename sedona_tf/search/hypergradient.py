@@ -18,7 +18,14 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from sedona_tf.errors import UserError
-from sedona_tf.search.field import State, Sweep, adjoint, relaxed_field, validation_loss
+from sedona_tf.search.field import (
+    FieldCotangents,
+    State,
+    Sweep,
+    adjoint,
+    relaxed_field,
+    validation_loss,
+)
 from sedona_tf.search.inner_optimizer import InnerOptimizer
 from sedona_tf.search.supernet import Supernet
 
@@ -158,15 +165,17 @@ def hypergradient(
     with tf.GradientTape() as tape:
         tape.watch([weights, statistics])
         loss, logits = validation_loss(supernet, State(weights, statistics, seeds), *validation)
-    d_weights, d_statistics = tape.gradient(
+    weights_cotangent, statistics_cotangent = tape.gradient(
         loss, [weights, statistics], unconnected_gradients="zero"
     )
-    loss, d_weights, d_statistics = reduce_mean([loss, d_weights, d_statistics])
+    loss, weights_cotangent, statistics_cotangent = reduce_mean(
+        [loss, weights_cotangent, statistics_cotangent]
+    )
     if not through_statistics:
-        d_statistics = tf.zeros_like(d_statistics)
+        statistics_cotangent = tf.zeros_like(statistics_cotangent)
 
-    # Back: pull the cotangent through one step after the other.
-    def pull(step, d_gradients, d_statistics, through_weights):
+    # Back: pull the cotangents through one step after the other.
+    def field_adjoint(step, gradients_cotangent, statistics_cotangent, through_weights):
         weights, seeds, sweep = tf.nest.map_structure(lambda array: array.read(step), kept)
         return adjoint(
             supernet,
@@ -177,28 +186,37 @@ def hypergradient(
             images[step],
             labels[step],
             sweep,
-            d_gradients,
-            d_statistics,
+            gradients_cotangent,
+            statistics_cotangent,
             through_weights,
         )
 
-    def adjoint_step(index, d_weights, d_velocity, d_statistics, d_p, d_b):
-        d_weights, d_velocity, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)
-        more_p, more_b, through_weights, d_statistics = reduce_mean(
-            list(pull(steps - 1 - index, d_gradients, d_statistics, True))
+    def step_adjoint(index, of_weights, of_velocity, of_statistics, of_p, of_mixture):
+        of_weights, of_velocity, of_gradients = optimizer.adjoint(
+            of_weights, of_velocity, learning_rate
         )
-        return d_weights + through_weights, d_velocity, d_statistics, d_p + more_p, d_b + more_b
+        found = FieldCotangents(
+            *reduce_mean(list(field_adjoint(steps - 1 - index, of_gradients, of_statistics, True)))
+        )
+        return (
+            of_weights + found.weights,
+            of_velocity,
+            found.statistics,
+            of_p + found.cut_probability,
+            of_mixture + found.mixture,
+        )
 
-    carry = (
-        d_weights,
-        tf.zeros_like(d_weights),
-        d_statistics,
+    cotangents = (
+        weights_cotangent,
+        tf.zeros_like(weights_cotangent),
+        statistics_cotangent,
         tf.zeros_like(cut_probability),
         tf.zeros_like(mixture),
     )
     if not isinstance(steps, int) or steps > 1:
-        carry = repeat(steps - 1, adjoint_step, carry)
-    d_weights, d_velocity, d_statistics, d_p, d_b = carry
-    _, _, d_gradients = optimizer.adjoint(d_weights, d_velocity, learning_rate)
-    last_p, last_b = reduce_mean(list(pull(0, d_gradients, d_statistics, False)[:2]))
-    return Hypergradient(d_p + last_p, d_b + last_b, loss, logits, weights)
+        cotangents = repeat(steps - 1, step_adjoint, cotangents)
+    of_weights, of_velocity, of_statistics, of_p, of_mixture = cotangents
+    _, _, of_gradients = optimizer.adjoint(of_weights, of_velocity, learning_rate)
+    first = field_adjoint(0, of_gradients, of_statistics, False)
+    first_p, first_mixture = reduce_mean([first.cut_probability, first.mixture])
+    return Hypergradient(of_p + first_p, of_mixture + first_mixture, loss, logits, weights)

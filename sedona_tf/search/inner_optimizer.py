@@ -44,22 +44,25 @@ class InnerOptimizer:
         return weights - learning_rate * velocity, velocity
 
     def adjoint(
-        self, d_weights: tf.Tensor, d_velocity: tf.Tensor, learning_rate: tf.Tensor
+        self,
+        weights_cotangent: tf.Tensor,
+        velocity_cotangent: tf.Tensor,
+        learning_rate: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Pulls cotangents of a step's results back to its inputs.
 
         Args:
-            d_weights: `(W,)`, cotangent of the new weights.
-            d_velocity: `(W,)`, cotangent of the new velocity.
+            weights_cotangent: `(W,)`, of the new weights.
+            velocity_cotangent: `(W,)`, of the new velocity.
             learning_rate: the step's.
 
         Returns:
-            `(d_weights, d_velocity, d_gradients)` of the old weights, the old velocity and the
-            gradients; the path of the weights through the gradients is the caller's.
+            Cotangents `(weights, velocity, gradients)` of the old weights, the old velocity and
+            the gradients; the path of the weights through the gradients is the caller's.
         """
-        d_gradients = d_velocity - learning_rate * d_weights
+        gradients_cotangent = velocity_cotangent - learning_rate * weights_cotangent
         return (
-            d_weights + self.weight_decay * d_gradients,
-            self.momentum * d_gradients,
-            d_gradients,
+            weights_cotangent + self.weight_decay * gradients_cotangent,
+            self.momentum * gradients_cotangent,
+            gradients_cotangent,
         )

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from sedona_tf.layers import exact_moments
 
-__all__ = ["LocalClassifier", "LocalGradients"]
+__all__ = ["LocalClassifier", "LocalCotangents", "LocalGradients"]
 
 Group = list[list[tf.Tensor]]
 
@@ -36,6 +36,22 @@ class LocalGradients(NamedTuple):
     weights: Group
     state: Group
     outputs: tf.Tensor
+
+
+class LocalCotangents(NamedTuple):
+    """Cotangents of what a local loss's gradients were computed from; None if not asked for.
+
+    Attributes:
+        mixture: `(M,)`.
+        features: like the features.
+        weights: part by part.
+        statistics: of the moving statistics before the batch.
+    """
+
+    mixture: tf.Tensor
+    features: tf.Tensor | None = None
+    weights: Group | None = None
+    statistics: list[tf.Tensor] | None = None
 
 
 class LocalClassifier:
@@ -86,33 +102,41 @@ class LocalClassifier:
         features,
         mixture: tf.Tensor,
         labels,
-        d_features,
-        d_weights: Group,
-        d_moving: list[tf.Tensor],
+        features_cotangent,
+        weights_cotangent: Group,
+        moving_cotangent: list[tf.Tensor],
         through_weights: bool,
-    ):
+    ) -> LocalCotangents:
         """Pulls cotangents of the gradients back to what they were computed from.
 
-        `d_moving` are those of the moving statistics after the batch: the head's. It is empty for
-        candidates, whose statistics the outer loss does not see.
+        Args:
+            weights, state, features, mixture, labels: those of the gradients.
+            features_cotangent: of the gradient of the features.
+            weights_cotangent: of the gradients of the weights.
+            moving_cotangent: of the moving statistics after the batch: the head's. Empty for
+                candidates, whose statistics the outer loss does not see.
+            through_weights: pull back to more than the mixture.
 
         Returns:
-            Cotangents `(mixture, features, weights, moving statistics)`, all but the first None
-            unless `through_weights`.
+            The `LocalCotangents`, without all but the mixture unless `through_weights`.
         """
-        moving = _moving(state) if d_moving else []
+        moving = _moving(state) if moving_cotangent else []
         sources = [mixture, features, weights, moving] if through_weights else [mixture]
         with tf.GradientTape() as tape:
             tape.watch(sources)
             gradients = self._gradients(weights, state, features, mixture, labels)
-        after = _moving(gradients.state) if d_moving else []
+        after = _moving(gradients.state) if moving_cotangent else []
         pulled = tape.gradient(
             [gradients.features, *tf.nest.flatten(gradients.weights), *after],
             sources,
-            output_gradients=[d_features, *tf.nest.flatten(d_weights), *d_moving],
+            output_gradients=[
+                features_cotangent,
+                *tf.nest.flatten(weights_cotangent),
+                *moving_cotangent,
+            ],
             unconnected_gradients="zero",
         )
-        return tuple(pulled) if through_weights else (pulled[0], None, None, None)
+        return LocalCotangents(*pulled)
 
 
 def _moving(state: Group) -> list[tf.Tensor]:
