@@ -1,4 +1,4 @@
-"""Parts shared by the training steps of the decoupled model and of the search."""
+"""Makes the operations of a training step wait for its batch."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sedona_tf.data.memory import require_memory
+from sedona_tf.data.memory import LabelledImages, require_memory
 from sedona_tf.data.resizing import resize
 from sedona_tf.data.split import stratified_subset
 from sedona_tf.errors import UserError, first_line, unknown_name
 
 __all__ = ["read_catalogue"]
 
-_HOST = "storage.googleapis.com"
+_DOWNLOAD_HOST = "storage.googleapis.com"
 
 
 def read_catalogue(
@@ -29,7 +29,7 @@ def read_catalogue(
     image_size: int = 0,
     as_stored: bool = False,
     limit: int = 0,
-) -> tuple[np.ndarray, np.ndarray, int | None]:
+) -> LabelledImages:
     """Reads a split into memory; downloads and prepares the data set where it is not there yet.
 
     Args:
@@ -41,8 +41,7 @@ def read_catalogue(
         limit: if positive, at most so many examples, see `stratified_subset`; no other is decoded.
 
     Returns:
-        `(images, labels, num_classes)`: uint8 or float32 `(N, H, W, C)`, int32 `(N,)`, and the
-        classes by the data set's own account, None where it gives none.
+        The images, their labels, and the classes by the data set's own account.
 
     Raises:
         UserError: unknown name or split, `data_dir` missing, images above 4 GiB, no pairs of image
@@ -72,7 +71,8 @@ def read_catalogue(
         raise
     except Exception as error:  # Its errors have many types and many lines.
         raise UserError(f"cannot read split '{split}' of '{name}': {_line(error)}") from error
-    return images, labels[chosen], getattr(builder.info.features[label_key], "num_classes", None)
+    num_classes = getattr(builder.info.features[label_key], "num_classes", None)
+    return LabelledImages(images, labels[chosen], num_classes)
 
 
 def _pair(name: str, builder: Any) -> tuple[str, str]:
@@ -169,9 +169,9 @@ def _download(name: str, builder: Any) -> None:
     # Without this, TensorFlow Datasets retries for minutes on a machine that has no network.
     if not urllib.request.getproxies():
         try:
-            socket.getaddrinfo(_HOST, 443)
+            socket.getaddrinfo(_DOWNLOAD_HOST, 443)
         except OSError as error:
-            raise UserError(f"{failed}: no network ({_HOST} does not resolve).") from error
+            raise UserError(f"{failed}: no network ({_DOWNLOAD_HOST} does not resolve).") from error
     try:
         builder.download_and_prepare()
     except Exception as error:  # Network, checksum, disk or manual-download trouble.

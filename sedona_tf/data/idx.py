@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sedona_tf.data.memory import LabelledImages
 from sedona_tf.errors import UserError, first_line
 
 __all__ = ["read_folder", "read_idx"]
@@ -18,7 +19,7 @@ __all__ = ["read_folder", "read_idx"]
 _PREFIXES = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
 _MOST_DIMENSIONS = 32  # of a NumPy array
-_SUMS = "SHA256SUMS"
+_CHECKSUM_FILE = "SHA256SUMS"
 
 
 def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
@@ -41,7 +42,7 @@ def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
     try:
         content = path.read_bytes()
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-            raise UserError(f"{path} is damaged: its checksum is not that of {_SUMS}.")
+            raise UserError(f"{path} is damaged: its checksum is not that of {_CHECKSUM_FILE}.")
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except FileNotFoundError as error:
@@ -67,7 +68,7 @@ def read_idx(path: str | Path, sha256: str | None = None) -> np.ndarray:
 
 def read_folder(
     data_dir: str | Path, split: str, first_label: int = 0, num_classes: int | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
+) -> LabelledImages:
     """Reads one split of a folder with MNIST's file names, gzipped or not.
 
     Args:
@@ -81,8 +82,8 @@ def read_folder(
             file.
 
     Returns:
-        `(images, labels, num_classes)`: uint8 `(N, H, W, 1)`, int32 `(N,)` from 0, and how many
-        classes the training file has, whatever the split.
+        Images uint8 `(N, H, W, 1)`, their labels, and how many classes the training file has,
+        whatever the split.
 
     Raises:
         UserError: the folder or a file is missing, a file is damaged, not listed in `SHA256SUMS`
@@ -92,24 +93,27 @@ def read_folder(
     folder = Path(data_dir)
     if not str(data_dir) or not folder.is_dir():
         raise UserError(f"data 'idx' needs data_dir, a folder. Received: '{data_dir}'.")
-    sums = _read_sums(folder / _SUMS)
-    images = _read_part(folder, sums, _PREFIXES[split], "images", 3)
-    labels = _read_part(folder, sums, _PREFIXES[split], "labels", 1)
+    checksums = _read_checksums(folder / _CHECKSUM_FILE)
+    images = _read_part(folder, checksums, _PREFIXES[split], "images", 3)
+    labels = _read_part(folder, checksums, _PREFIXES[split], "labels", 1)
+    found = LabelledImages(
+        images[..., np.newaxis], labels.astype(np.int32) - first_label, num_classes
+    )
     if split == "test" and num_classes is not None:
-        return images[..., np.newaxis], labels.astype(np.int32) - first_label, num_classes
-    training = labels if split == "train" else _read_part(folder, sums, "train", "labels", 1)
+        return found
+    training = labels if split == "train" else _read_part(folder, checksums, "train", "labels", 1)
     classes = np.unique(training)
     wrong = np.flatnonzero(classes != first_label + np.arange(len(classes)))
     if wrong.size:
-        found, wanted = int(classes[wrong[0]]), first_label + int(wrong[0])
-        hint = f" Set data.first_label={found} if it is the first class." if not wrong[0] else ""
+        label, wanted = int(classes[wrong[0]]), first_label + int(wrong[0])
+        hint = f" Set data.first_label={label} if it is the first class." if not wrong[0] else ""
         raise UserError(
-            f"the training labels in {folder} leave out {wanted}: the next one is {found}.{hint}"
+            f"the training labels in {folder} leave out {wanted}: the next one is {label}.{hint}"
         )
-    return images[..., np.newaxis], labels.astype(np.int32) - first_label, len(classes)
+    return found._replace(num_classes=len(classes))
 
 
-def _read_sums(path: Path) -> dict[str, str] | None:
+def _read_checksums(path: Path) -> dict[str, str] | None:
     """File names to SHA-256 as `sha256sum` lists them; None if there is no such list."""
     try:
         text = path.read_text("utf-8-sig", "replace") if path.exists() else None
@@ -122,13 +126,15 @@ def _read_sums(path: Path) -> dict[str, str] | None:
 
 
 def _read_part(
-    folder: Path, sums: dict[str, str] | None, prefix: str, part: str, rank: int
+    folder: Path, checksums: dict[str, str] | None, prefix: str, part: str, rank: int
 ) -> np.ndarray:
     name = f"{prefix}-{part}-idx{rank}-ubyte"
     path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
-    if sums is not None and path.is_file() and path.name not in sums:
-        raise UserError(f"{path} is not listed in {folder / _SUMS}, which is damaged or too old.")
-    values = read_idx(path, (sums or {}).get(path.name))
+    if checksums is not None and path.is_file() and path.name not in checksums:
+        raise UserError(
+            f"{path} is not listed in {folder / _CHECKSUM_FILE}, which is damaged or too old."
+        )
+    values = read_idx(path, (checksums or {}).get(path.name))
     if values.ndim != rank:
         raise UserError(f"{path} has rank {values.ndim}. Allowed: {rank}.")
     return values

@@ -12,8 +12,8 @@ from sedona_tf import json_file
 
 __all__ = ["Normalization", "augment"]
 
-_CHUNK = 1024
-_CONSTANT = 1e-4
+_CHUNK_SIZE = 1024
+_SMALLEST_STD = 1e-4
 
 
 class Normalization(json_file.Typed, frozen=True):
@@ -41,14 +41,14 @@ class Normalization(json_file.Typed, frozen=True):
         """
         scale = 255.0 if images.dtype == np.uint8 else 1.0
         total, squares = np.zeros(images.shape[3]), np.zeros(images.shape[3])
-        for start in range(0, len(indices), _CHUNK):
-            values = images[indices[start : start + _CHUNK]].astype(np.float64) / scale
+        for start in range(0, len(indices), _CHUNK_SIZE):
+            values = images[indices[start : start + _CHUNK_SIZE]].astype(np.float64) / scale
             total += values.sum((0, 1, 2))
             squares += np.square(values).sum((0, 1, 2))
         count = len(indices) * images.shape[1] * images.shape[2]
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
-        std = np.where(std < _CONSTANT, 1.0, std)
+        std = np.where(std < _SMALLEST_STD, 1.0, std)
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 __all__ = ["resize", "resize_batch"]
 
-_CHUNK = 1024
+_CHUNK_SIZE = 1024
 
 
 def resize(images: np.ndarray, image_size: int) -> np.ndarray:
@@ -24,10 +24,12 @@ def resize(images: np.ndarray, image_size: int) -> np.ndarray:
         return images
     result = np.empty((len(images), image_size, image_size, images.shape[3]), images.dtype)
     with tf.device("/CPU:0"):
-        for start in range(0, len(images), _CHUNK):
-            chunk = tf.constant(images[start : start + _CHUNK])
+        for start in range(0, len(images), _CHUNK_SIZE):
+            chunk = tf.constant(images[start : start + _CHUNK_SIZE])
             size = (image_size, image_size)
-            result[start : start + _CHUNK] = resize_batch(chunk, size, images.dtype == np.uint8)
+            result[start : start + _CHUNK_SIZE] = resize_batch(
+                chunk, size, images.dtype == np.uint8
+            )
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sedona_tf.data.catalogue import read_catalogue
 from sedona_tf.data.idx import read_folder
-from sedona_tf.data.memory import require_memory
+from sedona_tf.data.memory import LabelledImages, require_memory
 from sedona_tf.data.resizing import resize
 from sedona_tf.data.split import bilevel_split, stratified_subset
 from sedona_tf.data.synthetic import synthetic
@@ -21,8 +21,8 @@ from sedona_tf.errors import UserError, unknown_name
 __all__ = ["Source", "load", "load_section"]
 
 _SPLITS = ("train", "test")
-_LOCAL = ("digits", "idx", "synthetic")
-_CHUNK = 1024
+_LOCAL_SOURCES = ("digits", "idx", "synthetic")
+_CHUNK_SIZE = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Source:
                 f"0 to num_classes - 1 = {self.num_classes - 1}",
             )
         if images.dtype == np.float32:
-            for start in range(0, len(images), _CHUNK):
-                finite = np.isfinite(images[start : start + _CHUNK]).all(axis=(1, 2, 3))
+            for start in range(0, len(images), _CHUNK_SIZE):
+                finite = np.isfinite(images[start : start + _CHUNK_SIZE]).all(axis=(1, 2, 3))
                 if not finite.all():
                     first = start + int(np.argmin(finite))
                     raise self._wrong(f"image {first} is not finite", "no NaN, no infinity")
@@ -126,21 +126,19 @@ def load(
             raise UserError(f"{argument} must not be negative. Received: {value}.")
     if num_classes is not None and num_classes < 1:
         raise UserError(f"num_classes must be positive. Received: {num_classes}.")
-    if config_name in _LOCAL and split not in _SPLITS:
+    if config_name in _LOCAL_SOURCES and split not in _SPLITS:
         raise UserError(unknown_name("split", split, _SPLITS))
-    own_classes: int | None = 10
     if config_name == "digits":
-        images, labels = _digits(split)
+        found = _digits(split)
     elif config_name == "idx":
-        images, labels, own_classes = read_folder(data_dir, split, first_label, num_classes)
+        found = read_folder(data_dir, split, first_label, num_classes)
     elif config_name == "synthetic":
-        own_classes = num_classes or 10
         require_memory(config_name, (limit or 1024) * (image_size or 32) ** 2 * 3)
-        images, labels = synthetic(
-            split, count=limit or 1024, image_size=image_size or 32, num_classes=own_classes
+        found = synthetic(
+            split, count=limit or 1024, image_size=image_size or 32, num_classes=num_classes or 10
         )
     else:
-        images, labels, own_classes = read_catalogue(
+        found = read_catalogue(
             config_name,
             split,
             data_dir=data_dir,
@@ -148,6 +146,7 @@ def load(
             as_stored=as_stored,
             limit=limit,
         )
+    images, labels, own_classes = found
     num_classes = own_classes if num_classes is None else num_classes
     if num_classes is None:
         raise UserError(f"data '{config_name}' does not tell its classes; set num_classes.")
@@ -183,11 +182,11 @@ def load_section(
     )
 
 
-def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+def _digits(split: str) -> LabelledImages:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     labels = digits.target.astype(np.int32)
     images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., np.newaxis]
     chosen = bilevel_split(labels, fraction=0.2, seed=0)[_SPLITS.index(split)]
-    return images[chosen], labels[chosen]
+    return LabelledImages(images[chosen], labels[chosen], 10)

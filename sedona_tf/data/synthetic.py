@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from sedona_tf.data.memory import LabelledImages
+
 __all__ = ["synthetic"]
 
-_GRID = 4
+_CELLS = 4
 _SPLIT_SEEDS = {"train": 1, "test": 2}
 
 
 def synthetic(
     split: str, *, count: int = 1024, image_size: int = 32, num_classes: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
+) -> LabelledImages:
     """A 4 x 4 mosaic of colours per class, the same in both splits, under uniform noise.
 
     Args:
@@ -22,12 +24,12 @@ def synthetic(
         num_classes: of mosaics.
 
     Returns:
-        `(images, labels)`: uint8 `(count, image_size, image_size, 3)` and int32 `(count,)`.
+        Images uint8 `(count, image_size, image_size, 3)` and their labels.
     """
-    mosaics = np.random.default_rng(0).uniform(0, 160, (num_classes, _GRID, _GRID, 3))
-    cell = np.arange(image_size) * _GRID // image_size
+    mosaics = np.random.default_rng(0).uniform(0, 160, (num_classes, _CELLS, _CELLS, 3))
+    cell = np.arange(image_size) * _CELLS // image_size
     random = np.random.default_rng(_SPLIT_SEEDS[split])
     labels = random.permutation(np.arange(count) % num_classes).astype(np.int32)
     patterns = mosaics[:, cell][:, :, cell].astype(np.uint8)
     noise = random.integers(0, 96, (count, image_size, image_size, 3), dtype=np.uint8)
-    return patterns[labels] + noise, labels
+    return LabelledImages(patterns[labels] + noise, labels, num_classes)

@@ -67,8 +67,8 @@ def _normalize(epsilon: float, x, gamma, beta):
     return (y, mean, variance), grad
 
 
-def _pull(dy, x, gamma, mean, r, epsilon, saved):
-    """`(dx, dgamma, dbeta)` for the cotangent `dy` of the normalised batch."""
+def _gradients(dy, x, gamma, mean, r, epsilon, saved):
+    """`(dx, dgamma, dbeta)` for the gradient `dy` of the normalised batch."""
     if saved:
         return tf.raw_ops.FusedBatchNormGradV3(
             y_backprop=dy,
@@ -89,13 +89,13 @@ def _pull(dy, x, gamma, mean, r, epsilon, saved):
 
 def _backward(epsilon: float, dy, x, gamma, mean, variance, *saved):
     r = tf.math.rsqrt(variance + epsilon)
-    dx, d_gamma, d_beta = _pull(dy, x, gamma, mean, r, epsilon, saved)
+    dx, d_gamma, d_beta = _gradients(dy, x, gamma, mean, r, epsilon, saved)
 
     def grad(c, c_gamma, c_beta):
         """Cotangents of `dy`, `x`, `gamma` for cotangents of `dx`, `dgamma`, `dbeta`."""
         share = 1.0 / count_positions(x)
         # The derivative of dx with respect to dy is symmetric: the same kernel, applied to c.
-        of_dy, c_xhat, c_sum = _pull(c, x, gamma, mean, r, epsilon, saved)
+        of_dy, c_xhat, c_sum = _gradients(c, x, gamma, mean, r, epsilon, saved)
         c_dy = tf.reduce_sum(c * dy, [0, 1, 2])
         from_gamma, slope = c_gamma * r, gamma * r * r
         of_dy += x * from_gamma + (c_beta - from_gamma * mean)

@@ -12,7 +12,7 @@ __all__ = ["exact_moments"]
 
 _lock = threading.Lock()
 _depth = 0
-_stopping = tf.nn.moments
+_tensorflow_moments = tf.nn.moments
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def exact_moments() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if not _depth:
-                tf.nn.moments = _stopping
+                tf.nn.moments = _tensorflow_moments
 
 
 def _moments(x, axes, shift=None, keepdims: bool = False, name: str | None = None):

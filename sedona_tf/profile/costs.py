@@ -74,7 +74,7 @@ class Costs(json_file.Checked, frozen=True, tag_field="format", tag="sedona_tf.c
         units: its fingerprint, see `Plan`.
         candidates: the M auxiliary nets.
         batch_size: images that all figures are for.
-        device: where they were measured, in words.
+        device: description of the device that they were measured on.
         unit_costs: `(L,)`.
         auxiliary_costs: `(L-1, M)`.
         head_cost: of the head.

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 __all__ = ["Counts", "count", "function_graph", "reached"]
 
-ONLY_SHAPES = {
+SHAPE_OPERATIONS = {
     *("BroadcastGradientArgs", "OnesLike", "Rank", "Shape", "ShapeN", "Size", "VariableShape"),
     *("TensorListElementShape", "TensorListLength", "ZerosLike"),
 }
 """Operations that look at no value, so keep no tensor."""
 
-NOT_MADE_HERE = {"Placeholder", "ReadVariableOp", "Const"}
+GIVEN_OPERATIONS = {"Placeholder", "ReadVariableOp", "Const"}
 """Operations whose outputs exist anyhow: inputs, weights, constants."""
 
-VIEWS = {
+VIEW_OPERATIONS = {
     *("Bitcast", "CheckNumerics", "EnsureShape", "ExpandDims", "Identity", "IdentityN"),
     *("PreventGradient", "Reshape", "Squeeze", "StopGradient", "TensorListFromTensor"),
 }
@@ -34,7 +34,7 @@ Calls = tuple[tf.Operation, ...]
 """Calls, loops and branches, from the outermost, in whose graphs a tensor is."""
 
 
-class Counts:
+class Counts(NamedTuple):
     """What `count` found, for the batch in its specifications.
 
     Attributes:
@@ -42,8 +42,8 @@ class Counts:
         kept_bytes: forward tensors that the backward pass reads; inputs and weights apart.
     """
 
-    def __init__(self, flops: int, kept_bytes: int) -> None:
-        self.flops, self.kept_bytes = flops, kept_bytes
+    flops: int
+    kept_bytes: int
 
 
 def count(
@@ -73,7 +73,7 @@ def count(
         memory = _Memory([argument.op.name for argument in arguments], made)
         names = {operation.name for operation in made}
         for operation in graph.get_operations():
-            if operation.name not in names and operation.type not in ONLY_SHAPES:
+            if operation.name not in names and operation.type not in SHAPE_OPERATIONS:
                 for tensor in operation.inputs:
                     if tensor.op.name in names:
                         kept.update(memory.of(tensor))
@@ -128,9 +128,11 @@ class _Memory:
                 return self.of(pushed.op.inputs[1], inside)
         if tensor.dtype == tf.variant and operation.type in BRANCHES:
             found = [
-                self.of(function_graph(operation, name).outputs[tensor.value_index], inside)
+                self.of(
+                    function_graph(operation, name).outputs[tensor.value_index],
+                    (*calls, operation),
+                )
                 for name in BRANCHES[operation.type]
-                for inside in [(*calls, operation)]
             ]
             return max(found, key=lambda each: sum(each.values()))
         if operation.type == "OptionalFromValue":
@@ -139,7 +141,7 @@ class _Memory:
         counter = not tensor.dtype.is_floating and tensor.shape.rank == 0
         # Only small tensors that kernels keep for themselves have an unknown shape.
         if (
-            (operation.type in NOT_MADE_HERE and not inner)
+            (operation.type in GIVEN_OPERATIONS and not inner)
             or counter
             or tensor.dtype in (tf.variant, tf.resource)
             or not tensor.shape.is_fully_defined()
@@ -160,7 +162,7 @@ class _Memory:
 
     def _find(self, tensor: tf.Tensor, calls: Calls) -> bool:
         operation = tensor.op
-        if operation.type in ONLY_SHAPES:
+        if operation.type in SHAPE_OPERATIONS:
             return False
         if operation.type == "Placeholder":
             # In a loop, a value that changes; counters are integers.
@@ -181,7 +183,7 @@ def _origin(tensor: tf.Tensor, calls: Calls) -> tuple[tf.Tensor, Calls]:
     """The tensor whose memory this one is, through views and calls."""
     while True:
         operation = tensor.op
-        if operation.type in VIEWS:
+        if operation.type in VIEW_OPERATIONS:
             index = tensor.value_index if operation.type == "IdentityN" else 0
             tensor = operation.inputs[index]
         elif operation.type in CALLS:

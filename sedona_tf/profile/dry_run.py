@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sedona_tf.backbones.registry import KERAS
+from sedona_tf.backbones.registry import KERAS_PREFIX
 from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.plans import candidate_name
@@ -168,27 +168,22 @@ def dry_run(
     )
     steps = max(round(images / recipe.train.batch_size), 1) * recipe.train.epochs
     model = build_model(recipe, backbone, decoupling, devices, specs, steps)
-    names = [*map(candidate_name, decoupling.auxiliary), "(head)"]
+    classifiers = [*map(candidate_name, decoupling.auxiliary), "(head)"]
     costs = tuple(
         BlockCost(
             units,
-            name,
+            classifier,
             block.device,
             sum(math.prod(variable.shape) for variable in block.trainable_variables),
-            counts.flops,
-            counts.kept_bytes,
+            *block_counts(block, recipe.train.batch_size),
         )
-        for block, units, name, counts in zip(
-            model.blocks,
-            decoupling.blocks(),
-            names,
-            [block_counts(block, recipe.train.batch_size) for block in model.blocks],
-            strict=True,
+        for block, units, classifier in zip(
+            model.blocks, decoupling.blocks(), classifiers, strict=True
         )
     )
     with process_settings(deterministic=recipe.deterministic):
         seconds, loss = _steps(model, batch)
-    own_width = recipe.backbone.name.startswith(KERAS)
+    own_width = recipe.backbone.name.startswith(KERAS_PREFIX)
     title = (
         f"{method}: {backbone.name}"
         f"{'' if own_width else f' at width {recipe.backbone.width}'}, "

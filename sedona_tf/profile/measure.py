@@ -79,7 +79,7 @@ def measure_costs(
     for index in range(last):
         for number, candidate in enumerate(candidates):
             net = build_auxiliary(candidate, backbone, index, f"aux_{index + 1}_{number}")
-            parts.append(_Part(net, candidate.contract.loss, True))
+            parts.append(_Part(net, candidate.resolved_kind.loss, True))
     parts.append(_Part(backbone.head, cross_entropy, True))
     idle_s = None
     costs = []
