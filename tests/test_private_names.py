@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 
 def test_keras_history_leads_from_a_tensor_to_its_call():
-    """`backbones.operations` reads the graph of a model."""
+    """`backbones.graph` reads the graph of a model."""
     layer, inputs = keras.layers.Dense(2), [keras.Input((3,)) for _ in range(2)]
     outputs = [layer(each) for each in inputs]
     for given, made in zip(inputs, outputs, strict=True):
@@ -24,20 +24,6 @@ def test_keras_history_leads_from_a_tensor_to_its_call():
         node = operation._inbound_nodes[index]
         assert operation is layer and node.operation is layer
         assert node.input_tensors[0] is given and node.output_tensors[0] is made
-
-
-def test_a_kernel_can_be_shared():
-    """`backbones.substitutes` gives a layer another one's weights; `kernel` cannot be set."""
-    for one, other, shape in (
-        (keras.layers.Dense(2), keras.layers.Dense(2), (1, 3)),
-        (keras.layers.Conv2D(2, 1), keras.layers.Conv2D(2, 1), (1, 4, 4, 3)),
-    ):
-        inputs = np.ones(shape, "float32")
-        one(inputs)
-        other._kernel, other.bias, other.built = one._kernel, one.bias, True
-        one.kernel.assign(3.0 * one.kernel)
-        assert other.kernel is one.kernel
-        np.testing.assert_array_equal(other(inputs), one(inputs))
 
 
 def test_a_variables_tensor_can_be_replaced():

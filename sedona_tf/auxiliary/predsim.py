@@ -12,8 +12,8 @@ from sedona_tf.auxiliary.losses import cross_entropy
 from sedona_tf.layers import conv
 
 __all__ = [
-    "FEATURES",
-    "SIMILARITY",
+    "MOST_CLASSIFIER_INPUTS",
+    "SIMILARITY_SHARE",
     "SpatialDeviation",
     "predsim",
     "predsim_loss",
@@ -21,10 +21,10 @@ __all__ = [
     "similarity_features",
 ]
 
-FEATURES = 512
+MOST_CLASSIFIER_INPUTS = 512
 """The classifier's inputs at most, unless there are more channels: the map is pooled to fit."""
 
-SIMILARITY = 0.99
+SIMILARITY_SHARE = 0.99
 """Share of the similarity loss; the rest is the classifier's (beta in the paper)."""
 
 EPSILON = 1e-8
@@ -34,10 +34,10 @@ EPSILON = 1e-8
 def predsim(x, *, num_classes: int, narrow: bool) -> dict:
     """Defines PredSim's two small networks.
 
-    The classifier: average pooling by powers of two until at most `FEATURES` values are left (the
-    longer side first, the height where they are equal), flattening in channel-major order and a
-    dense layer. The similarity's features: a bias-free 3x3 convolution, then the standard deviation
-    of each channel over the map.
+    The classifier: average pooling by powers of two until at most `MOST_CLASSIFIER_INPUTS` values
+    are left (the longer side first, the height where they are equal), flattening in channel-major
+    order and a dense layer. The similarity's features: a bias-free 3x3 convolution, then the
+    standard deviation of each channel over the map.
 
     Args:
         x: symbolic `(batch, height, width, channels)` features.
@@ -51,7 +51,7 @@ def predsim(x, *, num_classes: int, narrow: bool) -> dict:
     channels = x.shape[-1]
     features = similarity_features(x, "conv_0")
     sides, windows = list(x.shape[1:3]), [1, 1]
-    while channels * sides[0] * sides[1] > FEATURES and max(sides) > 1:
+    while channels * sides[0] * sides[1] > MOST_CLASSIFIER_INPUTS and max(sides) > 1:
         longer = 0 if sides[0] >= sides[1] else 1
         windows[longer] *= 2
         sides[longer] = -(-x.shape[1 + longer] // windows[longer])
@@ -86,14 +86,15 @@ def predsim_loss(outputs: dict, labels: tf.Tensor, smoothing: float = 0.0) -> tf
         smoothing: without effect; PredSim is defined on plain labels.
 
     Returns:
-        Scalar, `(1 - SIMILARITY)` times the cross entropy plus `SIMILARITY` times the mean over all
-        `batch * batch` pairs.
+        Scalar, `(1 - SIMILARITY_SHARE)` times the cross entropy plus `SIMILARITY_SHARE` times the
+        mean over all `batch * batch` pairs.
     """
     del smoothing
     logits, features = _widened(outputs["logits"]), _widened(outputs["features"])
     targets = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     error = tf.math.squared_difference(similarity(features), similarity(targets))
-    return (1.0 - SIMILARITY) * cross_entropy(logits, labels) + SIMILARITY * tf.reduce_mean(error)
+    classification = cross_entropy(logits, labels)
+    return (1.0 - SIMILARITY_SHARE) * classification + SIMILARITY_SHARE * tf.reduce_mean(error)
 
 
 def similarity(x: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Kinds of auxiliary networks behind one contract, and the candidates made of them."""
+"""Kinds of auxiliary networks, and the candidates made of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sedona_tf.auxiliary.option import Option
 from sedona_tf.auxiliary.predsim import predsim, predsim_loss
 from sedona_tf.auxiliary.separable import FEATURES, separable
 from sedona_tf.backbones.backbone import Backbone
-from sedona_tf.backbones.effects import check_effects
+from sedona_tf.backbones.effects import refuse_losses, refuse_unseeded, side_effects
 from sedona_tf.backbones.part import build_part
 from sedona_tf.errors import UserError, unknown_name
 
@@ -35,7 +35,7 @@ Outputs = Any
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What an auxiliary network has to say for itself.
+    """How an auxiliary network is built, and its loss.
 
     Attributes:
         define: `(features, num_classes=, narrow=, **options)` to symbolic outputs, with every
@@ -151,7 +151,7 @@ class Candidate:
         return {name: option.default for name, option in options.items()} | dict(self.options)
 
     @property
-    def contract(self) -> Kind:
+    def resolved_kind(self) -> Kind:
         """The kind, with the loss and the logits that this candidate has."""
         kind, loss = kinds[self.kind], self.settings.get("loss")
         return kind if loss is None else dataclasses.replace(kind, **LOSSES[loss]._asdict())
@@ -187,7 +187,7 @@ def check_candidates(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         raise UserError("candidates must name at least one auxiliary network. Received: none")
     if len(set(candidates)) < len(candidates):
         raise UserError(f"candidates must differ. Received: {', '.join(map(str, candidates))}")
-    if len({candidate.contract.loss for candidate in candidates}) > 1:
+    if len({candidate.resolved_kind.loss for candidate in candidates}) > 1:
         raise UserError("candidates must share one local loss; search each loss separately.")
     return candidates
 
@@ -218,5 +218,7 @@ def build_auxiliary(candidate: Candidate, backbone: Backbone, unit: int, name: s
             **candidate.settings,
         ),
     )
-    check_effects(part, seeded=True)
+    effects = side_effects(part)
+    refuse_losses(part, effects)
+    refuse_unseeded(part, effects)
     return part

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from sedona_tf.backbones.effects import check_effects
+from sedona_tf.backbones.effects import refuse_losses, refuse_unseeded, side_effects
 from sedona_tf.backbones.from_keras import cut_model
 from sedona_tf.errors import UserError
 
@@ -65,8 +65,9 @@ class Backbone(keras.Model):
                     f"units must form a chain: {below.name} gives {below.output_shape}, "
                     f"{above.name} takes {above.input_shape}."
                 )
-        for part in parts:
-            check_effects(part, seeded=False)
+        effects = [side_effects(part) for part in parts]
+        for part, found in zip(parts, effects, strict=True):
+            refuse_losses(part, found)
         first = units[0].inputs[0]
         inputs = keras.Input(first.shape[1:], name=input_name, dtype=first.dtype)
         outputs = inputs
@@ -75,6 +76,7 @@ class Backbone(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         self.units = list(units)
         self.head = head
+        self._effects = effects
         self.narrow_auxiliary = narrow_auxiliary
         self.input_name = input_name
         self.output_name = output_name
@@ -163,8 +165,8 @@ class Backbone(keras.Model):
         Raises:
             UserError: naming the first layer that draws without a `SeedGenerator` of its own.
         """
-        for part in (*self.units, self.head):
-            check_effects(part, seeded=True)
+        for part, effects in zip((*self.units, self.head), self._effects, strict=True):
+            refuse_unseeded(part, effects)
 
     @property
     def num_classes(self) -> int:

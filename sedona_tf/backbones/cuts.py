@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import keras
 
-from sedona_tf.backbones.operations import Graph, Step
+from sedona_tf.backbones.graph import Call, Graph
 from sedona_tf.layers import BatchNormalization
 
 __all__ = ["group", "multiply_adds", "single_tensors", "unit_ends"]
@@ -30,32 +30,32 @@ _POOLING = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D
 def single_tensors(graph: Graph) -> list[tuple[int, keras.KerasTensor]]:
     """Tensors through which every path from input to output passes.
 
-    They are those that alone are still needed when a step is done: what leads to such a tensor
-    has run before it, whatever the order, and what it leads to has not. One pass over the steps.
+    They are those that alone are still needed when a call is done: what leads to such a tensor
+    has run before it, whatever the order, and what it leads to has not. One pass over the calls.
 
     Args:
         graph: the operations.
 
     Returns:
-        Index of the step that makes it and tensor, in order; the input is not among them, the
+        Index of the call that makes it and tensor, in order; the input is not among them, the
         output is the last.
     """
-    last_use = {id(tensor): i for i, step in enumerate(graph.steps) for tensor in step.inputs}
-    last_use[id(graph.output)] = len(graph.steps)
+    last_use = {id(tensor): i for i, call in enumerate(graph.calls) for tensor in call.inputs}
+    last_use[id(graph.output)] = len(graph.calls)
     needed = {id(graph.input)}
     found = []
-    for i, step in enumerate(graph.steps):
-        needed.difference_update(id(tensor) for tensor in step.inputs if last_use[id(tensor)] == i)
-        made = [tensor for tensor in step.outputs if id(tensor) in last_use]
+    for i, call in enumerate(graph.calls):
+        needed.difference_update(id(tensor) for tensor in call.inputs if last_use[id(tensor)] == i)
+        made = [tensor for tensor in call.outputs if id(tensor) in last_use]
         needed.update(map(id, made))
         if len(needed) == 1:
             found.append((i, made[0]))
     return found
 
 
-def _learns(steps: Sequence[Step]) -> bool:
-    """Whether steps begin something new, rather than finish what stands before them."""
-    return any(step.weights and not isinstance(step.operation, _FINISHING) for step in steps)
+def _learns(calls: Sequence[Call]) -> bool:
+    """Whether calls begin something new, rather than finish what stands before them."""
+    return any(call.weights and not isinstance(call.operation, _FINISHING) for call in calls)
 
 
 def unit_ends(graph: Graph) -> list[tuple[int, keras.KerasTensor]]:
@@ -71,12 +71,12 @@ def unit_ends(graph: Graph) -> list[tuple[int, keras.KerasTensor]]:
         graph: the operations.
 
     Returns:
-        Index of the last step and output of every unit.
+        Index of the last call and output of every unit.
     """
     maps: list[tuple[int, keras.KerasTensor]] = []
     before = -1
     for i, tensor in single_tensors(graph):
-        pooled = i == before + 1 and isinstance(graph.steps[i].operation, _POOLING)
+        pooled = i == before + 1 and isinstance(graph.calls[i].operation, _POOLING)
         if pooled or len(tensor.shape) <= 2:
             break
         if len(tensor.shape) == 4:
@@ -84,27 +84,27 @@ def unit_ends(graph: Graph) -> list[tuple[int, keras.KerasTensor]]:
         before = i
 
     stops = [i for i, _ in maps]
-    begins = [_learns(graph.steps[a + 1 : b + 1]) for a, b in itertools.pairwise([-1, *stops])]
+    begins = [_learns(graph.calls[a + 1 : b + 1]) for a, b in itertools.pairwise([-1, *stops])]
     ends = [
         end
         for k, end in enumerate(maps)
         if any(begins[: k + 1]) and (k + 1 == len(maps) or begins[k + 1])
     ]
-    while ends and not any(step.weights for step in graph.steps[ends[-1][0] + 1 :]):
+    while ends and not any(call.weights for call in graph.calls[ends[-1][0] + 1 :]):
         ends.pop()
     return ends
 
 
-def multiply_adds(steps: Sequence[Step]) -> int:
+def multiply_adds(calls: Sequence[Call]) -> int:
     """Multiply-adds of one image, forward: each kernel's size times the positions of the output.
 
     Exact for convolutions, also depthwise, and dense layers; biases, normalisation and operations
     without weights count nothing.
     """
     return sum(
-        math.prod(weight.shape) * math.prod(size or 1 for size in step.outputs[0].shape[1:-1])
-        for step in steps
-        for weight in step.weights
+        math.prod(weight.shape) * math.prod(size or 1 for size in call.outputs[0].shape[1:-1])
+        for call in calls
+        for weight in call.weights
         if len(weight.shape) > 1
     )
 

@@ -1,7 +1,7 @@
 """Side effects of a part of a network: added losses and random numbers.
 
 Units are recomputed, delayed and trained apart. That is right only for functions of input, weights
-and seeds. This module traces a part once, without running it, to find its side effects.
+and seeds. Tracing a part, without running it, shows its side effects.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sedona_tf.backbones.operations import Step, trace
+from sedona_tf.backbones.graph import Call, graph_of
 from sedona_tf.errors import UserError
 
-__all__ = ["check_effects", "first_layer"]
+__all__ = ["SideEffects", "first_layer", "refuse_losses", "refuse_unseeded", "side_effects"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Effects:
+class SideEffects:
     """Side effects of a call in training.
 
     Attributes:
@@ -33,54 +33,69 @@ class Effects:
     draws: bool
 
 
-def check_effects(part: keras.Model, *, seeded: bool) -> None:
-    """Refuses side effects that a part must not have.
+def side_effects(part: keras.Model) -> SideEffects:
+    """Those of a unit, a head or an auxiliary net; traces it once."""
+    return _traced(part, part.inputs, {"training": True})
 
-    The loss of a regularizer or of `add_loss` belongs to no single block. Random numbers must
-    follow from the part's own variables. A search repeats its inner steps in the backward pass, and
-    pipelined blocks run in another order. A state that all layers share, or that TensorFlow's
-    operations hold, would then give other numbers.
+
+def refuse_losses(part: keras.Model, effects: SideEffects) -> None:
+    """Refuses the loss of a regularizer or of `add_loss`, which belongs to no single block.
 
     Args:
         part: a unit, a head or an auxiliary net.
-        seeded: refuse random numbers, too, unless a `SeedGenerator` of the layer's own gives them.
+        effects: its `side_effects`.
 
     Raises:
-        UserError: naming the first such layer.
+        UserError: naming the first layer that adds one.
     """
 
     def regularized(variables: Sequence[keras.Variable]) -> bool:
         return any(getattr(v, "regularizer", None) is not None for v in variables)
 
-    found = _effects(part, part.inputs, {"training": True})
-    if found.adds_loss or regularized(part.weights):
-        name = first_layer(part, lambda s: regularized(s.weights) or _of_step(s).adds_loss)
+    if effects.adds_loss or regularized(part.weights):
+        name = first_layer(part, lambda c: regularized(c.weights) or _of_call(c).adds_loss)
         raise UserError(
             f"layer '{name}' adds a loss of its own (a regularizer or add_loss), which is no "
             "block's; use weight decay."
         )
-    if seeded and found.draws:
-        name = first_layer(part, lambda step: _of_step(step).draws)
+
+
+def refuse_unseeded(part: keras.Model, effects: SideEffects) -> None:
+    """Refuses random numbers that do not follow from the part's own variables.
+
+    A search repeats its inner steps in the backward pass, and pipelined blocks run in another
+    order. A state that all layers share, or that TensorFlow's operations hold, would then give
+    other numbers.
+
+    Args:
+        part: a unit, a head or an auxiliary net.
+        effects: its `side_effects`.
+
+    Raises:
+        UserError: naming the first layer that draws without a `SeedGenerator` of its own.
+    """
+    if effects.draws:
+        name = first_layer(part, lambda call: _of_call(call).draws)
         raise UserError(
             f"layer '{name}' draws random numbers that cannot be repeated; give it a "
             "keras.random.SeedGenerator of its own as the seed of keras.random's functions."
         )
 
 
-def first_layer(part: keras.Model, test: Callable[[Step], bool]) -> str:
+def first_layer(part: keras.Model, test: Callable[[Call], bool]) -> str:
     """Name of the first operation of a part that passes a test; the part's own if none does."""
-    return next((step.operation.name for step in trace(part).steps if test(step)), part.name)
+    return next((call.operation.name for call in graph_of(part).calls if test(call)), part.name)
 
 
-def _of_step(step: Step) -> Effects:
-    layer = step.operation
+def _of_call(call: Call) -> SideEffects:
+    layer = call.operation
     takes = (
         isinstance(layer, keras.Layer) and "training" in inspect.signature(layer.call).parameters
     )
-    return _effects(layer, step.args, {**step.kwargs, **({"training": True} if takes else {})})
+    return _traced(layer, call.args, {**call.kwargs, **({"training": True} if takes else {})})
 
 
-def _effects(operation: keras.Operation, args: Sequence, kwargs: Mapping[str, Any]) -> Effects:
+def _traced(operation: keras.Operation, args: Sequence, kwargs: Mapping[str, Any]) -> SideEffects:
     """Traces one call; symbolic tensors among the arguments stand for data."""
     scopes = []
 
@@ -103,7 +118,7 @@ def _effects(operation: keras.Operation, args: Sequence, kwargs: Mapping[str, An
     nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
     own = {id(v) for v in operation.variables} if isinstance(operation, keras.Layer) else set()
     foreign = any(variable not in own for variable in scopes[0].state_mapping)
-    return Effects(bool(scopes[0].losses), foreign or any(map(_is_stateful_random, nodes)))
+    return SideEffects(bool(scopes[0].losses), foreign or any(map(_is_stateful_random, nodes)))
 
 
 def _is_stateful_random(node) -> bool:

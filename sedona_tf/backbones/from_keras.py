@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from sedona_tf.backbones.cuts import group, multiply_adds, unit_ends
-from sedona_tf.backbones.operations import Step, is_graph, replay, trace
+from sedona_tf.backbones.graph import Call, graph_of, is_graph, replay
 from sedona_tf.backbones.part import build_part
-from sedona_tf.backbones.substitutes import without_softmax
+from sedona_tf.backbones.without_softmax import without_softmax
 from sedona_tf.errors import UserError
 
 __all__ = ["cut_model"]
@@ -27,9 +27,9 @@ def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Mod
     _check_model(model)
     if max_units is not None and (type(max_units) is not int or max_units < 2):
         raise UserError(f"max_units must be an integer of at least 2. Received: {max_units!r}")
-    graph = trace(model)
-    for step in graph.steps:
-        _check_step(step)
+    graph = graph_of(model)
+    for call in graph.calls:
+        _check_call(call)
     ends = unit_ends(graph)
     if len(ends) < 2:
         raise UserError(
@@ -39,19 +39,19 @@ def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Mod
     for end, tensor in ends:
         if None in tensor.shape[1:]:
             raise UserError(
-                f"layer '{graph.steps[end].operation.name}' gives {tensor.shape}, and "
+                f"layer '{graph.calls[end].operation.name}' gives {tensor.shape}, and "
                 f"sizes must be known."
             )
     if max_units is not None:
         starts = [0, *(end + 1 for end, _ in ends)]
-        costs = [multiply_adds(graph.steps[a:b]) for a, b in itertools.pairwise(starts)]
+        costs = [multiply_adds(graph.calls[a:b]) for a, b in itertools.pairwise(starts)]
         ends = [ends[last] for last in group(costs, max_units)]
 
-    steps = without_softmax(graph.steps)
-    changed = any(new is not old for new, old in zip(steps, graph.steps, strict=True))
+    calls = without_softmax(graph.calls)
+    changed = any(new is not old for new, old in zip(calls, graph.calls, strict=True))
     removed = "softmax" if changed else None
-    bounds = [(-1, graph.input), *ends, (len(steps) - 1, graph.output)]
-    runs = [steps[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
+    bounds = [(-1, graph.input), *ends, (len(calls) - 1, graph.output)]
+    runs = [calls[a + 1 : b + 1] for (a, _), (b, _) in itertools.pairwise(bounds)]
     _check_sharing(runs)
     parts = [
         build_part(
@@ -68,7 +68,7 @@ def cut_model(model: keras.Model, max_units: int | None) -> tuple[list[keras.Mod
     return parts, removed
 
 
-_OWN_CODE = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+_UNCALLED_METHODS = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 """Methods that would never be called: the blocks train on their own losses."""
 
 
@@ -80,7 +80,11 @@ def _check_model(model: Any) -> None:
             f"model '{model.name}' must be functional or Sequential: a {type(model).__name__} has "
             f"code of its own, whose operations cannot be seen."
         )
-    own = [name for name in _OWN_CODE if getattr(type(model), name) != getattr(keras.Model, name)]
+    own = [
+        name
+        for name in _UNCALLED_METHODS
+        if getattr(type(model), name) != getattr(keras.Model, name)
+    ]
     if own:
         raise UserError(
             f"model '{model.name}' has a {own[0]} of its own, which blocks would never call."
@@ -115,8 +119,8 @@ def _check_logits(name: str, head: keras.Model) -> None:
         )
 
 
-def _check_step(step: Step) -> None:
-    layer = step.operation
+def _check_call(call: Call) -> None:
+    layer = call.operation
     if not isinstance(layer, keras.Layer):
         return
     problem = None
@@ -130,14 +134,14 @@ def _check_step(step: Step) -> None:
         raise UserError(f"layer '{layer.name}' {problem}.")
 
 
-def _check_sharing(runs: list[tuple[Step, ...]]) -> None:
+def _check_sharing(runs: list[tuple[Call, ...]]) -> None:
     """Refuses weights in two parts, and two layers of one name in one part."""
     owner: dict[int, int] = {}
     for part, run in enumerate(runs):
         names: dict[str, keras.Operation] = {}
-        for step in run:
-            operation = step.operation
-            if any(owner.setdefault(id(v), part) != part for v in step.variables):
+        for call in run:
+            operation = call.operation
+            if any(owner.setdefault(id(v), part) != part for v in call.variables):
                 raise UserError(
                     f"layer '{operation.name}' is used in several units, which would share its "
                     f"weights; make it two layers, or use fewer units (max_units)."

@@ -11,11 +11,11 @@ import keras
 
 from sedona_tf.errors import UserError
 
-__all__ = ["Graph", "Step", "is_graph", "replay", "trace"]
+__all__ = ["Call", "Graph", "graph_of", "is_graph", "replay"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class Call:
     """One call of an operation (a layer, or an operation of `keras.ops`).
 
     Attributes:
@@ -65,21 +65,21 @@ class Graph:
     """A model's operations.
 
     Attributes:
-        steps: in an order in which they can run; each one leads to the output.
+        calls: in an order in which they can run; each one leads to the output.
         input: `(batch, height, width, channels)`, symbolic.
         output: `(batch, classes)`, symbolic.
     """
 
-    steps: tuple[Step, ...]
+    calls: tuple[Call, ...]
     input: keras.KerasTensor
     output: keras.KerasTensor
 
 
-def replay(steps: Iterable[Step], first: keras.KerasTensor, last: keras.KerasTensor, x):
-    """Runs steps on another tensor: `x` in the place of `first`; returns what `last` becomes."""
+def replay(calls: Iterable[Call], first: keras.KerasTensor, last: keras.KerasTensor, x):
+    """Runs calls on another tensor: `x` in the place of `first`; returns what `last` becomes."""
     values = {id(first): x}
-    for step in steps:
-        step(values)
+    for call in calls:
+        call(values)
     return values[id(last)]
 
 
@@ -97,7 +97,7 @@ def is_graph(model: Any) -> bool:
     return type(model).call in (keras.Sequential.call, functional.call)
 
 
-def trace(model: keras.Model) -> Graph:
+def graph_of(model: keras.Model) -> Graph:
     """Lists a model's operations.
 
     Functional and Sequential models inside the model are opened up, unless they are called more
@@ -106,7 +106,7 @@ def trace(model: keras.Model) -> Graph:
     Args:
         model: one that `is_graph`, with one input and one output.
     """
-    steps: list[Step] = []
+    calls: list[Call] = []
     stands_for: dict[int, keras.KerasTensor] = {}  # tensors at the borders of opened models
 
     def resolve(leaf):
@@ -117,27 +117,27 @@ def trace(model: keras.Model) -> Graph:
             args, kwargs = keras.tree.map_structure(
                 resolve, (node.arguments.args, node.arguments.kwargs)
             )
-            step = Step(node.operation, args, kwargs, tuple(node.output_tensors))
-            if calls[id(node.operation)] == 1 and _opens(step):
+            call = Call(node.operation, args, kwargs, tuple(node.output_tensors))
+            if counts[id(node.operation)] == 1 and _opens(call):
                 stands_for[id(node.operation.inputs[0])] = args[0]
-                stands_for[id(step.outputs[0])] = run(node.operation)
+                stands_for[id(call.outputs[0])] = run(node.operation)
             else:
-                steps.append(step)
+                calls.append(call)
         return resolve(inner.outputs[0])
 
-    calls = Counter(map(id, _called(model)))
+    counts = Counter(map(id, _called(model)))
     last = run(model)
-    return Graph(tuple(steps), model.inputs[0], last)
+    return Graph(tuple(calls), model.inputs[0], last)
 
 
-def _opens(step: Step) -> bool:
+def _opens(call: Call) -> bool:
     # `training=False` is no obstacle: Keras overrides it by what the outer model is called with.
     return (
-        isinstance(step.operation, keras.Model)
-        and is_graph(step.operation)
-        and len(step.operation.inputs) == len(step.outputs) == len(step.args) == 1
-        and isinstance(step.args[0], keras.KerasTensor)
-        and all(value is None or value is False for value in step.kwargs.values())
+        isinstance(call.operation, keras.Model)
+        and is_graph(call.operation)
+        and len(call.operation.inputs) == len(call.outputs) == len(call.args) == 1
+        and isinstance(call.args[0], keras.KerasTensor)
+        and all(value is None or value is False for value in call.kwargs.values())
     )
 
 

@@ -20,10 +20,10 @@ _FAMILIES = {
 }
 
 
-KERAS = "keras:"
-"""What stands before the name of an architecture of `keras.applications`."""
+KERAS_PREFIX = "keras:"
+"""Of the names of `keras.applications`' architectures."""
 
-_WIDTH, _STEM = 16, "small"
+_DEFAULT_WIDTH, _DEFAULT_STEM = 16, "small"
 
 
 def names() -> list[str]:
@@ -43,8 +43,8 @@ def build(
     name: str,
     input_shape: Sequence[int],
     num_classes: int,
-    width: int = _WIDTH,
-    stem: str = _STEM,
+    width: int = _DEFAULT_WIDTH,
+    stem: str = _DEFAULT_STEM,
     max_units: int = 0,
 ) -> Backbone:
     """Builds a backbone with random weights.
@@ -74,7 +74,7 @@ def build(
         >>> [unit.name for unit in backbone.units][:2], backbone.output_shape
         (['unit_1', 'unit_2'], (None, 10))
     """
-    if name not in _FAMILIES and not name.startswith(KERAS):
+    if name not in _FAMILIES and not name.startswith(KERAS_PREFIX):
         raise UserError(unknown_name("backbone", name, names()))
     if stem not in ("small", "imagenet"):
         raise UserError(unknown_name("stem", stem, ["small", "imagenet"]))
@@ -85,16 +85,16 @@ def build(
     for argument, value, least in (("num_classes", num_classes, 2), ("width", width, 4)):
         if value < least:
             raise UserError(f"{argument} must be at least {least}. Received: {value}")
-    if name.startswith(KERAS):
-        if (width, stem) != (_WIDTH, _STEM):
+    if name.startswith(KERAS_PREFIX):
+        if (width, stem) != (_DEFAULT_WIDTH, _DEFAULT_STEM):
             raise UserError(
-                f"'{name}' has its own width and stem: leave them at {_WIDTH} and '{_STEM}'. "
-                f"Received: {width} and '{stem}'"
+                f"'{name}' has its own width and stem: leave them at {_DEFAULT_WIDTH} and "
+                f"'{_DEFAULT_STEM}'. Received: {width} and '{stem}'"
             )
-        return _application(name.removeprefix(KERAS), input_shape, num_classes, max_units)
+        return _application(name.removeprefix(KERAS_PREFIX), input_shape, num_classes, max_units)
     if max_units:
         raise UserError(
-            f"max_units is for '{KERAS}' backbones; leave it at 0 for '{name}'. "
+            f"max_units is for '{KERAS_PREFIX}' backbones; leave it at 0 for '{name}'. "
             f"Received: {max_units}"
         )
     builder, depth = _FAMILIES[name]
@@ -115,6 +115,6 @@ def _application(
             model = function(input_shape=tuple(input_shape), **options)
     except ValueError as error:  # for example of images that are too small
         reason = " ".join(str(error).split())
-        raise UserError(f"{KERAS}{name} cannot be built: {reason}") from error
+        raise UserError(f"{KERAS_PREFIX}{name} cannot be built: {reason}") from error
     # A colon is no scope of TensorFlow.
     return Backbone.from_keras(model, max_units or None, name=f"keras_{name}")

@@ -1,4 +1,4 @@
-"""Layers that replace others; layers with weights stay the model's own."""
+"""A classifier's logits in place of its probabilities; its weights stay the model's own."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 
 import keras
 
-from sedona_tf.backbones.operations import Step
+from sedona_tf.backbones.graph import Call
 from sedona_tf.errors import UserError
 from sedona_tf.layers import WithoutActivation
 
 __all__ = ["without_softmax"]
 
-_TRANSPARENT = (keras.layers.Flatten, keras.layers.Identity, keras.layers.Reshape)
-_LOGITS = (None, keras.activations.linear, keras.activations.log_softmax)
+_VALUES_UNCHANGED = (keras.layers.Flatten, keras.layers.Identity, keras.layers.Reshape)
+_LOGIT_ACTIVATIONS = (None, keras.activations.linear, keras.activations.log_softmax)
 
 
-def without_softmax(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Makes a classifier's last steps give logits.
+def without_softmax(calls: Sequence[Call]) -> tuple[Call, ...]:
+    """Makes a classifier's last calls give logits.
 
     A final softmax (a layer, an activation or an operation) becomes the identity; a dense layer
     or convolution with a softmax activation is called without it. Reshaping and linear
@@ -27,21 +27,21 @@ def without_softmax(steps: Sequence[Step]) -> tuple[Step, ...]:
     Raises:
         UserError: naming the layer, if the outputs come from another activation.
     """
-    changed = list(steps)
-    for i, step in reversed(list(enumerate(steps))):
-        operation = step.operation
+    changed = list(calls)
+    for i, call in reversed(list(enumerate(calls))):
+        operation = call.operation
         activation = _activation(operation)
         if activation is keras.activations.softmax:
             changed[i] = dataclasses.replace(
-                step, operation=_linear(operation), args=(step.inputs[0],), kwargs={}
+                call, operation=_linear(operation), args=(call.inputs[0],), kwargs={}
             )
-        elif activation not in _LOGITS:
+        elif activation not in _LOGIT_ACTIVATIONS:
             name = getattr(activation, "__name__", activation)
             raise UserError(
                 f"layer '{operation.name}' ends the model with the activation '{name}', and "
                 f"logits are needed: end it with none or with softmax."
             )
-        elif isinstance(operation, _TRANSPARENT) or (
+        elif isinstance(operation, _VALUES_UNCHANGED) or (
             isinstance(operation, keras.layers.Activation)
             and activation is keras.activations.linear
         ):

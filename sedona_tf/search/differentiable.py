@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sedona_tf.backbones.operations import Step, is_graph, trace
+from sedona_tf.backbones.graph import Call, graph_of, is_graph
 from sedona_tf.errors import UserError
 from sedona_tf.layers import exact_moments
 
@@ -54,33 +54,33 @@ def check_derivatives(parts: Iterable[keras.Model]) -> None:
     """
     seen = set()
     for part in parts:
-        whole = Step(part, (part.inputs[0],), {}, tuple(part.outputs))
-        for step in trace(part).steps if is_graph(part) else (whole,):
-            kind = _kind(step)
-            if kind in seen or type(step.operation).__module__.startswith("sedona_tf."):
+        whole = Call(part, (part.inputs[0],), {}, tuple(part.outputs))
+        for call in graph_of(part).calls if is_graph(part) else (whole,):
+            kind = _kind(call)
+            if kind in seen or type(call.operation).__module__.startswith("sedona_tf."):
                 continue
             seen.add(kind)
-            problem = _problem(step)
+            problem = _problem(call)
             if problem:
                 raise UserError(
-                    f"layer '{step.operation.name}' of '{part.name}' cannot be searched: {problem}"
+                    f"layer '{call.operation.name}' of '{part.name}' cannot be searched: {problem}"
                 )
 
 
-def _kind(step: Step) -> tuple:
+def _kind(call: Call) -> tuple:
     """Equal for calls of layers that differ in nothing but their values."""
-    operation = step.operation
+    operation = call.operation
     config: dict = {"itself": id(operation)}
     if isinstance(operation, keras.Layer):
         # A layer of the user's own need not have a config; then it is known by itself only.
         with contextlib.suppress(NotImplementedError):
             config = {**operation.get_config(), "name": None, "trainable": operation.trainable}
-    shapes = [tuple(tensor.shape) for tensor in step.inputs]
+    shapes = [tuple(tensor.shape) for tensor in call.inputs]
     return type(operation), json.dumps(config, sort_keys=True, default=str), str(shapes)
 
 
-def _problem(step: Step) -> str | None:
-    alone = _Alone(step)
+def _problem(call: Call) -> str | None:
+    alone = _Alone(call)
     replaces, reads = _inspect(alone)
     if reads:
         return "in training it reads a value that training changes."
@@ -95,19 +95,19 @@ def _problem(step: Step) -> str | None:
 class _Alone(keras.layers.Layer):
     """One operation of a network, on a list of its input tensors."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__(autocast=False, name="alone")
-        self.operation = step.operation
+        self.operation = call.operation
         # The arguments of this call replace those that the network's layers were called with.
-        kwargs = {name: value for name, value in step.kwargs.items() if name != "training"}
-        self._step = dataclasses.replace(step, kwargs=kwargs)
-        self._tensors = list({id(tensor): tensor for tensor in step.inputs}.values())
+        kwargs = {name: value for name, value in call.kwargs.items() if name != "training"}
+        self._call = dataclasses.replace(call, kwargs=kwargs)
+        self._tensors = list({id(tensor): tensor for tensor in call.inputs}.values())
         self.built = True
 
     def call(self, inputs, training=None):
         values = dict(zip(map(id, self._tensors), inputs, strict=True))
-        self._step(values)
-        return [values[id(output)] for output in self._step.outputs]
+        self._call(values)
+        return [values[id(output)] for output in self._call.outputs]
 
     def in_training(self, weights, state, inputs) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Outputs and the non-trainable values afterwards."""
@@ -120,7 +120,7 @@ class _Alone(keras.layers.Layer):
 
     def types(self) -> set[str]:
         """Floating-point types that it computes in."""
-        types = {tensor.dtype for tensor in (*self._tensors, *self._step.outputs)}
+        types = {tensor.dtype for tensor in (*self._tensors, *self._call.outputs)}
         if isinstance(self.operation, keras.Layer):
             types.add(self.operation.compute_dtype)
         return {name for name in types if "float" in name}
@@ -218,7 +218,7 @@ def _measure(alone: _Alone) -> tuple[float, float]:
         return (np.asarray(ahead) - np.asarray(behind)) / (2.0 * size)
 
     epsilon = max(_EPSILON[dtype] for dtype in alone.types())
-    # The first is extrapolated; rounding and what is left of the curvature weigh the same there.
+    # The first is extrapolated; rounding and what is left of the curvature are about equal there.
     # Within the others lie fewer kinks, such as a ReLU's. The median forgives one of them.
     steps = epsilon**0.2 / np.array([1.0, 100.0, 1000.0])
     rows = []

@@ -72,7 +72,7 @@ class Supernet:
         ]
         for part in self.parts:
             if _constrained(part.trainable_variables):
-                name = first_layer(part, lambda step: _constrained(step.weights))
+                name = first_layer(part, lambda call: _constrained(call.weights))
                 raise UserError(
                     f"layer '{name}' has a weight constraint, which the search's updates do not "
                     "keep; leave it out for the search."
@@ -147,7 +147,7 @@ class Supernet:
 
     def local_loss(self, outputs, labels: tf.Tensor) -> tf.Tensor:
         """The local loss of mixed auxiliary outputs; scalar."""
-        kind = self.candidates[0].contract
+        kind = self.candidates[0].resolved_kind
         return kind.loss(outputs, labels, 0.0 if kind.has_own_loss else self.smoothing)
 
     def head_loss(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

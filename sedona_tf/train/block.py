@@ -22,7 +22,7 @@ class Block:
     Attributes:
         units: consecutive units of the backbone.
         classifier: auxiliary net, or the backbone's head.
-        kind: the auxiliary net's contract; None for the head.
+        kind: the auxiliary net's, with its loss; None for the head.
         device: where all of it lives.
 
     Example:
@@ -105,6 +105,6 @@ def build_blocks(backbone: Backbone, decoupling: Decoupling, devices: list[str])
             candidate = Candidate.from_dict(decoupling.auxiliary[index])
             with process_settings(precision=backbone.dtype_policy.name):
                 classifier = build_auxiliary(candidate, backbone, last - 1, f"aux_{last}")
-            kind = candidate.contract
+            kind = candidate.resolved_kind
         blocks.append(Block(backbone.units[first - 1 : last], classifier, kind, devices[index]))
     return blocks

@@ -58,8 +58,8 @@ def test_any_feature_size(candidate, size, channels, narrow):
         with tf.GradientTape() as tape:
             tape.watch(x)
             outputs = net(x, training=True)
-            loss = candidate.contract.loss(outputs, LABELS, 0.1)
-        assert candidate.contract.logits(outputs).shape == (len(LABELS), CLASSES)
+            loss = candidate.resolved_kind.loss(outputs, LABELS, 0.1)
+        assert candidate.resolved_kind.logits(outputs).shape == (len(LABELS), CLASSES)
         assert loss.shape == () and np.isfinite(loss)
         gradients = tape.gradient(loss, [x, *net.trainable_variables])
         assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
@@ -73,10 +73,10 @@ def test_every_weight_is_trained_and_labels_count(candidate):
     with tf.GradientTape() as tape:
         tape.watch(x)
         outputs = net(x, training=True)
-        loss = candidate.contract.loss(outputs, LABELS, 0.0)
+        loss = candidate.resolved_kind.loss(outputs, LABELS, 0.0)
     gradients = tape.gradient(loss, [x, *net.trainable_variables])
     assert all(np.any(gradient.numpy() != 0.0) for gradient in gradients)
-    assert candidate.contract.loss(outputs, LABELS[::-1], 0.0) != loss
+    assert candidate.resolved_kind.loss(outputs, LABELS[::-1], 0.0) != loss
 
 
 @every_candidate
@@ -84,10 +84,10 @@ def test_outputs_of_two_can_be_mixed(candidate):
     x = features((4, 4, 8))
     first, second = (build(candidate, (4, 4, 8))(x) for _ in range(2))
     mixed = tf.nest.map_structure(lambda a, b: 0.25 * a + 0.75 * b, first, second)
-    logits = candidate.contract.logits
+    logits = candidate.resolved_kind.logits
     expected = 0.25 * logits(first) + 0.75 * logits(second)
     np.testing.assert_allclose(logits(mixed), expected, rtol=1e-6)
-    assert candidate.contract.loss(mixed, LABELS, 0.0).shape == ()
+    assert candidate.resolved_kind.loss(mixed, LABELS, 0.0).shape == ()
 
 
 @pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=str)
@@ -125,7 +125,7 @@ def test_second_derivative_against_finite_differences(candidate, size, float64):
             with tf.GradientTape() as inner:
                 inner.watch(point)
                 outputs, _ = net.stateless_call(point[1:], state, point[0], training=True)
-                loss = candidate.contract.loss(outputs, LABELS, 0.1)
+                loss = candidate.resolved_kind.loss(outputs, LABELS, 0.1)
             gradient = inner.gradient(loss, point)
             along = tf.add_n(
                 [tf.reduce_sum(g * v) for g, v in zip(gradient, direction, strict=True)]

@@ -225,15 +225,15 @@ def test_predsims_loss_is_the_two_put_together():
         rtol=1e-6,
     )
     labels = tf.constant([0, 6, 6, 2])
-    contract = Candidate("separable", (("depth", 3), ("loss", "predsim"))).contract
+    kind = Candidate("separable", (("depth", 3), ("loss", "predsim"))).resolved_kind
     similarity = np.corrcoef(expected)
     match = np.mean((similarity - np.corrcoef(np.eye(CLASSES)[labels.numpy()])) ** 2)
     logits = np.asarray(outputs["logits"], float)
     log_probability = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     prediction = -np.mean(log_probability[np.arange(4), labels.numpy()])
-    loss = contract.loss(outputs, labels, 0.1)
+    loss = kind.loss(outputs, labels, 0.1)
     np.testing.assert_allclose(loss, 0.99 * match + 0.01 * prediction, rtol=1e-4)
-    assert contract.loss is predsim_loss and contract.logits(outputs) is outputs["logits"]
+    assert kind.loss is predsim_loss and kind.logits(outputs) is outputs["logits"]
 
 
 def _shared(weight: keras.Variable) -> bool:

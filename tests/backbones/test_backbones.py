@@ -1,4 +1,4 @@
-"""Counts of parameters and the contract of a backbone."""
+"""Counts of parameters and what every backbone has."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sedona_tf.backbones.cuts import group, multiply_adds, single_tensors, unit_ends
-from sedona_tf.backbones.operations import trace
+from sedona_tf.backbones.graph import graph_of
 
 
 def random_graph(seed: int) -> tuple[keras.Model, dict[str, list[str]]]:
@@ -47,8 +47,8 @@ def reachable(arguments: dict[str, list[str]], output: str, without: str) -> boo
 @pytest.mark.parametrize("seed", range(12))
 def test_single_tensors_are_those_without_which_nothing_passes(seed):
     model, arguments = random_graph(seed)
-    graph = trace(model)
-    found = [graph.steps[index].operation.name for index, _ in single_tensors(graph)]
+    graph = graph_of(model)
+    found = [graph.calls[index].operation.name for index, _ in single_tensors(graph)]
     expected = {name for name in arguments if not reachable(arguments, "flat", without=name)}
     assert set(found) == expected and found[-1] == "flat"
 
@@ -56,7 +56,7 @@ def test_single_tensors_are_those_without_which_nothing_passes(seed):
 def test_counts_of_multiply_adds():
     """MobileNet's at 224x224: 569 million (Howard et al., 2017, table 4)."""
     model = keras.applications.MobileNet(weights=None)
-    assert multiply_adds(trace(model).steps) == 568_740_352
+    assert multiply_adds(graph_of(model).calls) == 568_740_352
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -95,8 +95,8 @@ def test_units_end_after_what_finishes_them():
             keras.layers.Flatten(name="flatten"),
         ]
     )
-    graph = trace(model)
-    names = [graph.steps[index].operation.name for index, _ in unit_ends(graph)]
+    graph = graph_of(model)
+    names = [graph.calls[index].operation.name for index, _ in unit_ends(graph)]
     assert names == ["dropout", "conv_2", "maps"]
 
 
@@ -106,6 +106,6 @@ def test_the_head_has_the_classifier():
     for index in range(4):
         model.add(keras.layers.Conv2D(3, 1, name=f"conv_{index}"))
     model.add(keras.layers.GlobalAveragePooling2D())
-    graph = trace(model)
-    names = [graph.steps[index].operation.name for index, _ in unit_ends(graph)]
+    graph = graph_of(model)
+    names = [graph.calls[index].operation.name for index, _ in unit_ends(graph)]
     assert names == ["conv_0", "conv_1", "conv_2"]

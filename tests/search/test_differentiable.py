@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from sedona_tf.auxiliary import Candidate
 from sedona_tf.backbones.backbone import Backbone
-from sedona_tf.backbones.operations import trace
+from sedona_tf.backbones.graph import graph_of
 from sedona_tf.backbones.part import build_part
 from sedona_tf.errors import UserError
 from sedona_tf.search.differentiable import _Alone, _measure, check_derivatives
@@ -20,7 +20,7 @@ from sedona_tf.search.search_model import SearchModel
 from sedona_tf.search.supernet import Supernet
 
 layers = keras.layers
-_stopping = tf.nn.moments
+_tensorflow_moments = tf.nn.moments
 
 
 class Subclass(layers.BatchNormalization):
@@ -70,8 +70,8 @@ NORMALIZATIONS = {
 @pytest.mark.parametrize("kind", NORMALIZATIONS)
 def test_normalizations_have_exact_derivatives(float64, kind):
     keras.utils.set_random_seed(1)
-    (step,) = trace(keras.Sequential([keras.Input((6, 6, 4)), NORMALIZATIONS[kind]()])).steps
-    assert _measure(_Alone(step))[0] < 1e-8
+    (call,) = graph_of(keras.Sequential([keras.Input((6, 6, 4)), NORMALIZATIONS[kind]()])).calls
+    assert _measure(_Alone(call))[0] < 1e-8
 
 
 def backbone(*units) -> Backbone:
@@ -167,7 +167,7 @@ def half_square(x):
 
 
 def stopped_moments(x):
-    mean, variance = _stopping(x, [-1], keepdims=True)
+    mean, variance = _tensorflow_moments(x, [-1], keepdims=True)
     return (x - mean) * tf.math.rsqrt(variance + 1e-3)
 
 
