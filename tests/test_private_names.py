@@ -38,7 +38,7 @@ def test_a_variables_tensor_can_be_replaced():
 
 
 def test_a_graph_knows_the_functions_that_it_calls():
-    """`profile.counts` looks into conditions, loops and calls."""
+    """`profile.counts` looks into calls."""
 
     @tf.function(autograph=False)
     def outer(x):

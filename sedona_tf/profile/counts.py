@@ -13,7 +13,7 @@ __all__ = ["Counts", "count", "function_graph", "reached"]
 
 SHAPE_OPERATIONS = {
     *("BroadcastGradientArgs", "OnesLike", "Rank", "Shape", "ShapeN", "Size", "VariableShape"),
-    *("TensorListElementShape", "TensorListLength", "ZerosLike"),
+    "ZerosLike",
 }
 """Operations that look at no value, so keep no tensor."""
 
@@ -22,16 +22,20 @@ GIVEN_OPERATIONS = {"Placeholder", "ReadVariableOp", "Const"}
 
 VIEW_OPERATIONS = {
     *("Bitcast", "CheckNumerics", "EnsureShape", "ExpandDims", "Identity", "IdentityN"),
-    *("PreventGradient", "Reshape", "Squeeze", "StopGradient", "TensorListFromTensor"),
+    *("PreventGradient", "Reshape", "Squeeze", "StopGradient"),
 }
 """Operations whose output is the memory of their input."""
 
-CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
-LOOPS = {"While", "StatelessWhile"}
-BRANCHES = {"If": ("then_branch", "else_branch"), "StatelessIf": ("then_branch", "else_branch")}
+CALL_OPERATIONS = {"PartitionedCall", "StatefulPartitionedCall"}
+
+UNCOUNTED_OPERATIONS = {
+    *("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase"),
+    *("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"),
+}
+"""Loops, branches and cuDNN's recurrence; nothing in them is counted."""
 
 Calls = tuple[tf.Operation, ...]
-"""Calls, loops and branches, from the outermost, in whose graphs a tensor is."""
+"""Calls, from the outermost, in whose graphs a tensor is."""
 
 
 class Counts(NamedTuple):
@@ -51,10 +55,10 @@ def count(
 ) -> Counts:
     """Traces a function and its gradient, and counts; nothing is computed.
 
-    FLOPs are those of convolutions and matrix products, also in calls and loops. A multiplication
-    and an addition are two FLOPs. Kept tensors that share memory count once. A tensor made from
-    weights alone (a cast to half precision) does not count. A loop of unknown length counts once,
-    an operation of unknown shape not at all. Either gives a warning.
+    FLOPs are those of convolutions and matrix products. A multiplication and an addition are two
+    FLOPs. Kept tensors that share memory count once. A tensor made from weights alone (a cast to
+    half precision) does not count. What is inside a loop or a branch is not counted, nor is an
+    operation of unknown shape. Either gives a warning.
 
     Args:
         forward: to be differentiated; its result may have any shape.
@@ -120,37 +124,16 @@ class _Memory:
     def of(self, tensor: tf.Tensor, calls: Calls = ()) -> dict[tuple, int]:
         """Bytes by identity of the memory; empty if the backward pass does not keep the tensor."""
         tensor, calls = _origin(tensor, calls)
-        operation = tensor.op
-        if tensor.dtype == tf.variant and operation.type in LOOPS:
-            body = function_graph(operation, "body")
-            pushed, inside = _origin(body.outputs[tensor.value_index], (*calls, operation))
-            if pushed.op.type == "TensorListPushBack":
-                return self.of(pushed.op.inputs[1], inside)
-        if tensor.dtype == tf.variant and operation.type in BRANCHES:
-            found = [
-                self.of(
-                    function_graph(operation, name).outputs[tensor.value_index],
-                    (*calls, operation),
-                )
-                for name in BRANCHES[operation.type]
-            ]
-            return max(found, key=lambda each: sum(each.values()))
-        if operation.type == "OptionalFromValue":
-            return self.of(operation.inputs[0], calls)
-        inner = bool(calls) and calls[-1].type in LOOPS and operation.type == "Placeholder"
-        counter = not tensor.dtype.is_floating and tensor.shape.rank == 0
         # Only small tensors that kernels keep for themselves have an unknown shape.
         if (
-            (operation.type in GIVEN_OPERATIONS and not inner)
-            or counter
+            tensor.op.type in GIVEN_OPERATIONS
+            or (not tensor.dtype.is_floating and tensor.shape.rank == 0)  # a counter
             or tensor.dtype in (tf.variant, tf.resource)
             or not tensor.shape.is_fully_defined()
             or not self._is_of_step(tensor, calls)
         ):
             return {}
-        size = math.prod(tensor.shape) * tensor.dtype.size
-        times = math.prod(_trips(call) for call in calls if call.type in LOOPS)
-        return {_key(tensor, calls): size * times}
+        return {_key(tensor, calls): math.prod(tensor.shape) * tensor.dtype.size}
 
     def _is_of_step(self, tensor: tf.Tensor, calls: Calls) -> bool:
         """Whether a tensor is made anew in each step, and not from weights and constants alone."""
@@ -165,12 +148,10 @@ class _Memory:
         if operation.type in SHAPE_OPERATIONS:
             return False
         if operation.type == "Placeholder":
-            # In a loop, a value that changes; counters are integers.
-            return not tensor.dtype.is_integer if calls else operation.name in self._arguments
+            return operation.name in self._arguments
         if operation.type == "ReadVariableOp":
             return not tensor.dtype.is_floating  # a seed
-        functional = LOOPS | BRANCHES.keys()
-        if operation.op_def.is_stateful and operation.type not in functional:
+        if operation.op_def.is_stateful and operation.type not in UNCOUNTED_OPERATIONS:
             return True  # random
         return any(self._is_of_step(each, calls) for each in operation.inputs)
 
@@ -186,49 +167,14 @@ def _origin(tensor: tf.Tensor, calls: Calls) -> tuple[tf.Tensor, Calls]:
         if operation.type in VIEW_OPERATIONS:
             index = tensor.value_index if operation.type == "IdentityN" else 0
             tensor = operation.inputs[index]
-        elif operation.type in CALLS:
+        elif operation.type in CALL_OPERATIONS:
             tensor = function_graph(operation, "f").outputs[tensor.value_index]
             calls = (*calls, operation)
-        elif operation.type == "Placeholder" and calls and calls[-1].type not in LOOPS:
+        elif operation.type == "Placeholder" and calls:
             names = [each.name for each in tensor.graph.inputs]
-            given = calls[-1].inputs[-len(names) :]  # after a branch's predicate
-            tensor, calls = given[names.index(tensor.name)], calls[:-1]
-        elif operation.type in LOOPS and _passes(operation, tensor.value_index):
-            tensor = operation.inputs[tensor.value_index]
+            tensor, calls = calls[-1].inputs[names.index(tensor.name)], calls[:-1]
         else:
             return tensor, calls
-
-
-def _passes(loop: tf.Operation, index: int) -> bool:
-    """Whether a loop passes a value on unchanged."""
-    body = function_graph(loop, "body")
-    inside, _ = _origin(body.outputs[index], (loop,))
-    return inside.name == body.inputs[index].name
-
-
-def _trips(loop: tf.Operation) -> int:
-    """The most passes of a loop; the loops of Keras and TensorFlow make exactly so many."""
-    limit = loop.inputs[1]  # after the counter; -1 if there is none
-    waiting, seen = [limit.op], set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.type == "Placeholder" or operation.op_def.is_stateful:
-            return _unknown(f"the loop {loop.name} is of unknown length: counted once.", 1)
-        if operation.name not in seen:
-            seen.add(operation.name)
-            waiting += [tensor.op for tensor in operation.inputs]
-    with tf.compat.v1.Session(
-        graph=limit.graph, config=tf.compat.v1.ConfigProto(device_count={"GPU": 0})
-    ) as session:
-        found = int(session.run(limit))
-    if found < 0:
-        return _unknown(f"the loop {loop.name} is of unknown length: counted once.", 1)
-    return found
-
-
-def _unknown(message: str, value: int) -> int:
-    warnings.warn(message, stacklevel=2)
-    return value
 
 
 def _flops(graph: Any) -> int:
@@ -236,18 +182,15 @@ def _flops(graph: Any) -> int:
     found = 0
     for operation in reached(graph):
         kind = operation.type
-        if kind in CALLS:
+        if kind in CALL_OPERATIONS:
             found += _flops(function_graph(operation, "f"))
-        elif kind in LOOPS:
-            once = sum(_flops(function_graph(operation, name)) for name in ("cond", "body"))
-            found += once and once * _trips(operation)
-        elif kind in BRANCHES:
-            found += max(_flops(function_graph(operation, name)) for name in BRANCHES[kind])
+        elif kind in UNCOUNTED_OPERATIONS:
+            warnings.warn(f"what is inside {operation.name} ({kind}) is not counted.", stacklevel=2)
         elif kind in PRODUCTS:
             try:
                 found += 2 * PRODUCTS[kind](operation)
             except (TypeError, ValueError):  # a dimension or the rank is None
-                found += _unknown(f"{operation.name} is of unknown shape: not counted.", 0)
+                warnings.warn(f"{operation.name} is of unknown shape: not counted.", stacklevel=2)
     return found
 
 
@@ -297,14 +240,6 @@ def _labels(term: str, rank: int) -> Iterator[Any]:
     yield from after
 
 
-def _recurrent(operation: tf.Operation) -> int:
-    """cuDNN's: input and state times the gates' weights, one layer and direction, each step."""
-    steps, batch, features = operation.inputs[0].shape
-    state = operation.inputs[1].shape[-1]
-    gates = {b"lstm": 4, b"gru": 3}.get(operation.get_attr("rnn_mode"), 1)
-    return steps * batch * gates * state * (features + state)
-
-
 PRODUCTS: dict[str, Callable[[tf.Operation], int]] = {
     **dict.fromkeys(("Conv", "Conv2D", "Conv3D"), _convolution),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _transposed),
@@ -313,6 +248,5 @@ PRODUCTS: dict[str, Callable[[tf.Operation], int]] = {
     "MatMul": _product("transpose_a"),
     **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), _product("adj_x")),
     "Einsum": _einsum,
-    **dict.fromkeys(("CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"), _recurrent),
 }
 """Multiplications of an operation, each with an addition."""
