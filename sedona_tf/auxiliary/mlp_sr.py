@@ -14,7 +14,7 @@ from sedona_tf.layers import BatchNormalization, conv
 
 __all__ = ["AdaptiveAveragePool", "mlp_sr"]
 
-LAYERS = 3
+NUM_LAYERS = 3
 """Pointwise convolutions, and as many hidden dense layers."""
 
 
@@ -36,18 +36,18 @@ def mlp_sr(x, *, num_classes: int, narrow: bool):
     del narrow
     quarter = tuple(-(-side // 4) for side in x.shape[1:3])
     x = _pool(x, quarter, name="pool_0")
-    for layer in range(LAYERS):
+    for layer in range(NUM_LAYERS):
         x = conv(x, x.shape[-1], 1, name=f"conv_{layer}")
         x = _finish(x, layer)
     x = _pool(x, tuple(min(side, 2) for side in quarter), name="pool_1")
     x = keras.layers.Permute((3, 1, 2), name="permute")(x)
     x = keras.layers.Flatten(name="flatten")(x)
-    for layer in range(LAYERS):
+    for layer in range(NUM_LAYERS):
         dense = keras.layers.Dense(
             x.shape[-1], kernel_initializer="he_normal", name=f"dense_{layer}"
         )
-        x = _finish(dense(x), LAYERS + layer)
-    return keras.layers.Dense(num_classes, name=f"dense_{LAYERS}")(x)
+        x = _finish(dense(x), NUM_LAYERS + layer)
+    return keras.layers.Dense(num_classes, name=f"dense_{NUM_LAYERS}")(x)
 
 
 def _finish(x, index: int):

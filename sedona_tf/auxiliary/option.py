@@ -8,9 +8,9 @@ from typing import Any
 
 from sedona_tf.errors import UserError
 
-__all__ = ["REQUIRED", "Option"]
+__all__ = ["NO_DEFAULT", "Option"]
 
-REQUIRED = object()
+NO_DEFAULT = object()
 """Default of an option that cannot be left out."""
 
 
@@ -22,7 +22,7 @@ class Option:
         type: `int`, `float` or `str`, exactly; what a plan file can hold.
         allowed: the values in words, as errors name them.
         accepts: whether a value of this type is one of them.
-        default: what leaving the option out means; `REQUIRED` if it cannot be left out.
+        default: what leaving the option out means; `NO_DEFAULT` if it cannot be left out.
 
     Example:
         >>> Option(int, "a positive int", lambda value: value > 0, default=3).required
@@ -32,12 +32,12 @@ class Option:
     type: type
     allowed: str
     accepts: Callable[[Any], bool]
-    default: Any = REQUIRED
+    default: Any = NO_DEFAULT
 
     @property
     def required(self) -> bool:
         """Whether a candidate must have it."""
-        return self.default is REQUIRED
+        return self.default is NO_DEFAULT
 
     def check(self, name: str, value: Any) -> None:
         """Refuses a value that is not allowed.

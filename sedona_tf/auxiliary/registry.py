@@ -45,8 +45,8 @@ class Kind:
         loss: `(outputs, labels, smoothing)` to a scalar; the local loss. Only `cross_entropy` is
             smoothed. Any other gets 0, in a search and in training.
         logits: `outputs` to class logits `(batch, num_classes)`, for early exits and ensembles.
-        options: name to what a plan file may give it. One called `loss` names a key of `LOSSES`,
-            which takes the place of this loss and these logits.
+        options: name to what a plan file may give it. One called `loss` names a key of
+            `LOCAL_LOSSES`, which takes the place of this loss and these logits.
 
     Example: a linear classifier of the mean features.
         >>> def linear(x, *, num_classes, narrow):
@@ -90,13 +90,13 @@ class LocalLoss(NamedTuple):
     logits: Callable[[Outputs], tf.Tensor]
 
 
-LOSSES = {
+LOCAL_LOSSES = {
     "cross_entropy": LocalLoss(cross_entropy, lambda outputs: outputs),
     "predsim": LocalLoss(predsim_loss, lambda outputs: outputs["logits"]),
 }
 """Local losses by name."""
 
-SEPARABLE = {
+SEPARABLE_OPTIONS = {
     "depth": Option(int, "a positive int", lambda value: value >= 1),
     "width_ratio": Option(
         float, "a float in (0, 1], or 0.0", lambda value: 0 <= value <= 1, default=0.0
@@ -105,13 +105,15 @@ SEPARABLE = {
     "kernel": Option(
         int, "a positive odd int", lambda value: value >= 1 and value % 2 == 1, default=3
     ),
-    "loss": Option(str, " or ".join(LOSSES), LOSSES.__contains__, default="cross_entropy"),
+    "loss": Option(
+        str, " or ".join(LOCAL_LOSSES), LOCAL_LOSSES.__contains__, default="cross_entropy"
+    ),
 }
 """Options of separable nets, see `separable`; the defaults are the paper's."""
 
-register("separable", Kind(separable, *LOSSES["cross_entropy"], SEPARABLE))
-register("mlp_sr", Kind(mlp_sr, *LOSSES["cross_entropy"]))
-register("predsim", Kind(predsim, *LOSSES["predsim"]))
+register("separable", Kind(separable, *LOCAL_LOSSES["cross_entropy"], SEPARABLE_OPTIONS))
+register("mlp_sr", Kind(mlp_sr, *LOCAL_LOSSES["cross_entropy"]))
+register("predsim", Kind(predsim, *LOCAL_LOSSES["predsim"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +156,7 @@ class Candidate:
     def resolved_kind(self) -> Kind:
         """The kind, with the loss and the logits that this candidate has."""
         kind, loss = kinds[self.kind], self.settings.get("loss")
-        return kind if loss is None else dataclasses.replace(kind, **LOSSES[loss]._asdict())
+        return kind if loss is None else dataclasses.replace(kind, **LOCAL_LOSSES[loss]._asdict())
 
     def __str__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.options)

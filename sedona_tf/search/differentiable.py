@@ -23,8 +23,8 @@ from sedona_tf.layers import exact_moments
 
 __all__ = ["check_derivatives"]
 
-_BATCH, _DIRECTIONS = 4, 5
-_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
+_BATCH_SIZE, _NUM_DIRECTIONS = 4, 5
+_MACHINE_EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 
 def check_derivatives(parts: Iterable[keras.Model]) -> None:
@@ -84,7 +84,7 @@ def _problem(call: Call) -> str | None:
     replaces, reads = _inspect(alone)
     if reads:
         return "in training it reads a value that training changes."
-    if not replaces or not alone.types() <= _EPSILON.keys():
+    if not replaces or not alone.types() <= _MACHINE_EPSILON.keys():
         return None
     error, excess = _measure(alone)
     if excess > 1.0:
@@ -128,7 +128,9 @@ class _Alone(keras.layers.Layer):
     def draw(self, rng: np.random.Generator) -> list[tf.Tensor]:
         """Random inputs; an unknown size becomes a small one."""
         return [
-            tf.cast(rng.standard_normal([size or _BATCH for size in tensor.shape]), tensor.dtype)
+            tf.cast(
+                rng.standard_normal([size or _BATCH_SIZE for size in tensor.shape]), tensor.dtype
+            )
             for tensor in self._tensors
         ]
 
@@ -217,12 +219,12 @@ def _measure(alone: _Alone) -> tuple[float, float]:
         ahead, behind = (sums(tf.constant(point + s * direction), seed) for s in (size, -size))
         return (np.asarray(ahead) - np.asarray(behind)) / (2.0 * size)
 
-    epsilon = max(_EPSILON[dtype] for dtype in alone.types())
+    epsilon = max(_MACHINE_EPSILON[dtype] for dtype in alone.types())
     # The first is extrapolated; rounding and what is left of the curvature are about equal there.
     # Within the others lie fewer kinks, such as a ReLU's. The median forgives one of them.
     steps = epsilon**0.2 / np.array([1.0, 100.0, 1000.0])
     rows = []
-    for seed in map(tf.constant, range(_DIRECTIONS)):
+    for seed in map(tf.constant, range(_NUM_DIRECTIONS)):
         direction = scale * rng.standard_normal(scale.size)
         actual = np.asarray(slopes(tf.constant(point), seed, tf.constant(direction)))
         size = np.asarray(sums(tf.constant(point), seed))
