@@ -7,7 +7,7 @@ import re
 import pytest
 from search_runs import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+DOCUMENTS = [ROOT / "README.md", ROOT / "Makefile", *(ROOT / "docs").rglob("*.md")]
 
 
 def test_files_that_documents_name_are_there():
