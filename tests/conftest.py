@@ -63,12 +63,17 @@ def finished(tmp_path_factory) -> tuple[Path, str]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> tuple[Path, str]:
-    """The folder and the output of one uninterrupted run of the train command, in two blocks."""
-    from search_runs import command
+    """The folder and the output of one uninterrupted run of the train command, in two blocks.
+
+    The command turns oneDNN's kernels off by itself, as all others here do: with them and one
+    thread an operation it once ended in heap corruption.
+    """
+    from search_runs import ENVIRONMENT, command
     from train_runs import METHOD, TRAIN
 
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    result = command("train", *TRAIN, *METHOD, f"--workdir={workdir}")
+    own = {name: value for name, value in ENVIRONMENT.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    result = command("train", *TRAIN, *METHOD, f"--workdir={workdir}", env=own)
     assert result.returncode == 0, result.stderr
     return workdir, result.stdout
 

@@ -46,13 +46,12 @@ def features(shape: tuple[int, ...], seed: int = 0) -> tf.Tensor:
 
 
 @pytest.mark.parametrize("narrow", [False, True], ids=["wide", "narrow"])
-@pytest.mark.parametrize("channels", [1, 6, 520])
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (8, 2), (32, 32)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (1, 1, 520), (3, 5, 6), (8, 2, 1), (32, 32, 24)], ids=str
+)
 @every_candidate
-def test_any_feature_size(candidate, size, channels, narrow):
-    if channels == 520 and size == (32, 32):
-        channels = 24  # as wide as such a map gets in a test of seconds
-    net, shape = build(candidate, (*size, channels), narrow), (*size, channels)
+def test_any_feature_size(candidate, shape, narrow):
+    net = build(candidate, shape, narrow)
     assert net.name == "aux_1_1" and net.trainable_variables
     for x in (features(shape), tf.zeros((len(LABELS), *shape))):  # also where nothing varies
         with tf.GradientTape() as tape:
@@ -90,10 +89,9 @@ def test_outputs_of_two_can_be_mixed(candidate):
     assert candidate.resolved_kind.loss(mixed, LABELS, 0.0).shape == ()
 
 
-@pytest.mark.parametrize("size", [(8, 8), (3, 5)], ids=str)
 @every_candidate
-def test_config_round_trip(candidate, size):
-    shape = (*size, 6)
+def test_config_round_trip(candidate):
+    shape = (3, 5, 6)
     net, x = build(candidate, shape), features(shape)
     net(features(shape, seed=1), training=True)  # moving statistics of their own
     again = keras.Model.from_config(net.get_config())
@@ -102,7 +100,7 @@ def test_config_round_trip(candidate, size):
     tf.nest.map_structure(np.testing.assert_array_equal, again(x), net(x))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (4, 4)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (3, 5)], ids=str)
 @every_candidate
 def test_second_derivative_against_finite_differences(candidate, size, float64):
     """Hessian times a direction, of features and weights together, in training mode."""

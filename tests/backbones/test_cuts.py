@@ -44,7 +44,7 @@ def reachable(arguments: dict[str, list[str]], output: str, without: str) -> boo
     )
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_single_tensors_are_those_without_which_nothing_passes(seed):
     model, arguments = random_graph(seed)
     graph = graph_of(model)

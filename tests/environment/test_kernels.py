@@ -98,10 +98,3 @@ def test_a_model_that_is_too_large_ends_with_a_message(tmp_path):
     assert result.returncode == 2
     (line,) = (line for line in result.stderr.splitlines() if line.startswith("error:"))
     assert "memory" in line and "Traceback" not in result.stderr
-
-
-def test_one_thread_an_operation_does_not_crash(tmp_path):
-    """With oneDNN's kernels this run ended in heap corruption."""
-    environment = {name: value for name, value in ENVIRONMENT.items() if name != ONEDNN}
-    result = command("train", *TRAIN, *METHOD, f"--workdir={tmp_path / 'run'}", env=environment)
-    assert result.returncode == 0, result.stderr[-500:]

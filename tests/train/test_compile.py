@@ -200,7 +200,8 @@ def test_a_softmax_model_compiled_as_its_owner_does(loss, metrics, labels):
         ]
         model.compile(SGD(0.1), loss, metrics=fresh)
         evaluated = model.evaluate(IMAGES, labels, verbose=0, return_dict=True)
-        model.fit(IMAGES, labels, batch_size=8, shuffle=False, verbose=0)
+        if form != 2:
+            model.fit(IMAGES, labels, batch_size=8, shuffle=False, verbose=0)
         histories.append(evaluated)
         ends.append(values(own.trainable_variables))
     assert set(histories[0]) == set(histories[1]) == set(histories[2])

@@ -193,8 +193,9 @@ def test_save_and_load_go_on_alike(tmp_path, num_blocks):
     assert_equal(values(loaded.optimizer.variables), values(model.optimizer.variables))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize(
+    ("policy", "schedule"), [("mixed_bfloat16", "lockstep"), ("mixed_float16", "pipelined")]
+)
 def test_mixed_precision(policy, schedule):
     keras.config.set_dtype_policy(policy)
     try:
