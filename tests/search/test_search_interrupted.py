@@ -104,22 +104,10 @@ def test_full_disk_leaves_what_was_complete(finished, tmp_path, steps, where):
     assert not list(workdir.rglob("*.partial"))
 
 
-@pytest.mark.parametrize("damaged", ["both checkpoints", "a snapshot of both"])
-def test_refuses_to_resume_from_damage(finished, tmp_path, damaged):
+def test_refuses_to_resume_from_a_damaged_snapshot_of_both_checkpoints(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    files = sorted((tmp_path / "checkpoints").iterdir())
-    if damaged != "both checkpoints":
-        files = sorted((tmp_path / "snapshots").iterdir())[:1]
-    for path in files:
-        with open(path, "r+b") as file:
-            file.truncate(path.stat().st_size // 2)
+    with open(sorted((tmp_path / "snapshots").iterdir())[0], "r+b") as file:
+        file.truncate(1000)
     before = (tmp_path / "recipe.json").read_bytes()
     refused(search(*SMALL, f"--workdir={tmp_path}", "--resume"), "no checkpoint can be used")
     assert (tmp_path / "recipe.json").read_bytes() == before
-
-
-def test_refuses_to_resume_another_search(finished, tmp_path):
-    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
-    other = search(*SMALL, f"--workdir={tmp_path}", "--recipe.seed=3", "--resume")
-    refused(other, "seed 0, not 3")
-    assert complete(tmp_path) == complete(finished[0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -41,27 +40,15 @@ def test_evaluate_finds_the_same_errors_in_a_new_process(trained):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method=sedna"], "sedona"),
         (["--method=dgl", "--dry_run_batch=0"], "dry_run_batch"),
-        (["--method=sedona", "--plan=nowhere.json"], "nowhere.json"),
         (["--method=dgl", "--devices=GPU:7"], "GPU:7"),
     ],
 )
 def test_refuses(arguments, message, tmp_path):
-    """The rest of what is refused is in test_run.py, in one process."""
+    """The rest of what is refused is in test_main.py and test_run.py."""
     workdir = tmp_path / "run"
     refused(command("train", *TRAIN, *arguments, f"--workdir={workdir}"), message)
     assert not (workdir / "recipe.json").exists()
-
-
-def test_refuses_folders(trained, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(trained[0], workdir)
-    at = f"--workdir={workdir}"
-    refused(command("train", *TRAIN, *METHOD, at), "--resume or another")
-    for path in (workdir / "checkpoints").iterdir():
-        path.write_bytes(path.read_bytes()[:-1])
-    refused(command("evaluate", at), "is damaged")
 
 
 def test_dry_run_needs_no_data_and_writes_nothing(tmp_path):
