@@ -29,7 +29,16 @@ def count(backbone) -> int:
     return sum(int(np.prod(v.shape)) for v in backbone.trainable_variables)
 
 
-@pytest.mark.parametrize("name", backbones.names())
+DEEP = ("resnet101", "resnet152")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else [])
+        for name in backbones.names()
+    ],
+)
 def test_number_of_units(name):
     backbone = backbones.build(name, (32, 32, 3), 10, width=4)
     assert len(backbone.units) == UNITS[name]

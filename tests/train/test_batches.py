@@ -52,6 +52,7 @@ def fresh():
             new.optimizer.build(new.trainable_variables)
             kept[blocks, schedule] = new, state(new)
         found, start = kept[blocks, schedule]
+        found.drain()
         for variable, value in zip(
             [*found.variables, *found.optimizer.variables], start, strict=True
         ):
