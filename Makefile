@@ -20,8 +20,9 @@ demo: .venv/installed  ## a search on digits, 2.5 minutes, in runs/digits
 	rm -rf runs/digits
 	$(BIN)/python -m sedona_tf.search --recipe recipes/digits.py --workdir runs/digits
 
+# Modules stay in their order: by number of tests, the long ones, which have few, would come last.
 test: .venv/installed lint docs  ## lint, docs, and the default tests, two at a time
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 lint: .venv/installed  ## style, types, imports downwards
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ INIT = Path(__file__).parent / "sedona_tf/__init__.py"
 SHIPPED = ["sedona_tf.recipes", "sedona_tf.saved_plans", "sedona_tf.saved_plans.published"]
 SERVING = ["tensorflow-serving-api>=2.20,<2.22"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1,<2"]
-TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "wheel>=0.40"]
+TEST = [*SERVING, "hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.7", "wheel>=0.40"]
 
 setup(
     name="sedona_tf",
