@@ -71,14 +71,14 @@ def test_unresponsive_names_those_that_do_not_answer():
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64])
 def test_names_that_no_host_can_have(host):
-    assert unresponsive([f"{host}:1"], 0.5) == {f"{host}:1": "no host can have this name"}
-    with pytest.raises(UserError, match="no host can have this name"):
+    assert unresponsive([f"{host}:1"], 0.5) == {f"{host}:1": "name"}
+    with pytest.raises(UserError, match="name"):
         own_address(host)
 
 
 @pytest.mark.parametrize("cluster", ["", "host", "host:", ":1", "host:0", "host:65536", "a:1,,b:2"])
 def test_malformed_addresses(cluster):
-    with pytest.raises(UserError, match="must be host:port,host:port"):
+    with pytest.raises(UserError, match="host:port"):
         parse_addresses(cluster)
 
 

@@ -42,12 +42,12 @@ def test_rounding_as_documented():
 
 @pytest.mark.parametrize("num_blocks", [0, -1, 9, True, 2.0, "2"])
 def test_out_of_range(num_blocks):
-    with pytest.raises(UserError, match="must be between 1 and 8"):
+    with pytest.raises(UserError, match="1 and 8"):
         uniform(toy(8), num_blocks, {"kind": "mlp_sr"})
 
 
 def test_unknown_baseline():
-    with pytest.raises(UserError, match="unknown baseline 'dlg'. Did you mean 'dgl'"):
+    with pytest.raises(UserError, match="'dgl'"):
         baseline("dlg", toy(8), 2)
 
 

@@ -253,7 +253,7 @@ def test_full_disk_leaves_the_old_file(tmp_path, monkeypatch, function):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, function, full)
-    with pytest.raises(UserError, match="cannot write .*No space left on device") as caught:
+    with pytest.raises(UserError, match="No space left") as caught:
         make_plan(((9.0, 9.0), (9.0, 9.0))).save(path)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before

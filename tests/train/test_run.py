@@ -317,11 +317,11 @@ def test_refuses_damaged_or_missing_checkpoints(finished, tmp_path):
         path.write_bytes(path.read_bytes()[:-1])
     again = {"method": "dgl", "num_blocks": 2, "resume": True}
     for attempt in (lambda: load_run(workdir), lambda: run_training(recipe(), workdir, **again)):
-        with pytest.raises(UserError, match="no checkpoint can be used: .* is damaged"):
+        with pytest.raises(UserError, match="is damaged"):
             attempt()
     for path in files:
         path.unlink()
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match="no checkpoint"):
         load_run(workdir)
     for folder in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(UserError, match="does not hold a run"):
@@ -341,7 +341,7 @@ def test_more_epochs_may_come_with_resume_and_copies_of_the_user_stay(finished, 
         shutil.copy(newest, newest.with_name(name))
     longer = recipe(train__epochs=3, train__learning_rate=0.05)
     again = {"method": "dgl", "num_blocks": 2, "resume": True}
-    with pytest.raises(UserError, match="train.learning_rate comes too late"):
+    with pytest.raises(UserError, match="train.learning_rate"):
         run_training(recipe(train__learning_rate=0.05), workdir, **again)
     with pytest.raises(Interrupted):
         run_training(longer, workdir, **again, extra_callbacks=[Keep(stop=2)])
