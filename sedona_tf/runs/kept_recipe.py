@@ -107,7 +107,7 @@ def write_recipe(
     Args:
         workdir: of the run; an earlier `recipe.json` there gives the settings until now.
         recipe: resolved.
-        purpose: what the run is for, a key of `PURPOSES`.
+        purpose: a key of `PURPOSES`.
         at: where the run goes on with this recipe; None if nothing may change in it.
 
     Returns:
@@ -159,9 +159,6 @@ def read_recipe(workdir: Path, purpose: str) -> ml_collections.ConfigDict:
     try:
         with recipe.unlocked():
             recipe.update(file.recipe)
-        values = _flat(recipe)
-        if lost := [field for field in _flat(paper()) if values.get(field) is None]:
-            raise ValueError(f"{min(lost)} has no value.")
         check = check_search if purpose == "search" else check_train
         check(recipe)
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from absl import logging
 from sedona_tf.environment.process_settings import process_settings
 from sedona_tf.errors import UserError
 from sedona_tf.files import Lock, locked, remove_partial
-from sedona_tf.runs.checkpoints import CheckpointStore, Position, Snapshots
+from sedona_tf.runs.checkpoints import Checkpoint, CheckpointStore, Position, Snapshots
 from sedona_tf.runs.kept_recipe import PURPOSES, kept_recipe, require_same_recipe, write_recipe
 from sedona_tf.runs.nan_guard import NanGuard
 from sedona_tf.runs.signals import StopRequest
@@ -36,22 +37,20 @@ class Trainable(Protocol):
         """All that a resumed run must find as it was."""
 
 
+@dataclasses.dataclass
 class Run:
     """A run while it goes on: what its steps and callbacks share.
 
     `open_run` makes one. `set_phases` then says how long it is and where it goes on, `start` gives
     it the model, and `sedona_tf.runs.train_phase` trains each of the `remaining` phases.
 
-    Args:
+    Attributes:
         purpose: `"search"`, `"train"` or `"tune"`, which is also the recipe's section.
         folder: of the run, locked.
         recipe: resolved.
         kept: the recipe of the run that is resumed; None for a new one.
         request: notes signals.
         lock: on the folder.
-        pool: a search's snapshots.
-
-    Attributes:
         store: of the run's checkpoints.
         checkpoint: what the run goes on from, until `start`; None at the beginning.
         history: column to its numbers; callbacks add to it, and checkpoints hold it.
@@ -60,34 +59,22 @@ class Run:
         held: see `write_recipe`.
         model: what is trained.
         guard: refuses numbers of the model that are not finite.
-
-    Raises:
-        UserError: if the run is resumed and all its checkpoints are damaged.
     """
 
-    phases: Mapping[str, int]
-    position: Position
-    held: list[dict[str, Any]]
-    model: Trainable
-    guard: NanGuard
-
-    def __init__(
-        self,
-        purpose: str,
-        folder: Path,
-        recipe: ml_collections.ConfigDict,
-        kept: ml_collections.ConfigDict | None,
-        request: StopRequest,
-        lock: Lock,
-        pool: Snapshots | None = None,
-    ) -> None:
-        self.purpose, self.folder, self.recipe, self.kept = purpose, folder, recipe, kept
-        self.request, self.lock = request, lock
-        self.store = CheckpointStore(folder / "checkpoints", pool)
-        for each in (folder, self.store.folder, *([pool.folder] if pool else [])):
-            remove_partial(each)
-        self.checkpoint = self.store.read() if kept else None
-        self.history: History = {}
+    purpose: str
+    folder: Path
+    recipe: ml_collections.ConfigDict
+    kept: ml_collections.ConfigDict | None
+    request: StopRequest
+    lock: Lock
+    store: CheckpointStore
+    checkpoint: Checkpoint | None = None
+    history: History = dataclasses.field(default_factory=dict)
+    phases: Mapping[str, int] = dataclasses.field(init=False)
+    position: Position = dataclasses.field(init=False)
+    held: list[dict[str, Any]] = dataclasses.field(init=False)
+    model: Trainable = dataclasses.field(init=False)
+    guard: NanGuard = dataclasses.field(init=False)
 
     @property
     def steps(self) -> int:
@@ -185,7 +172,8 @@ def open_run(
         pool: a search's snapshots.
 
     Raises:
-        UserError: if the folder does not hold what it must, is in use, or cannot be written.
+        UserError: if the folder does not hold what it must, is in use, cannot be written, or all
+            checkpoints of the run that is resumed are damaged.
         Interrupted: by a signal.
     """
     kept_recipe(folder, purpose, resume)  # what holds no run is not to be made or locked
@@ -197,5 +185,9 @@ def open_run(
             raise UserError(
                 f"{folder} holds a {taken[0]} of no run; move it or take another --workdir."
             )
+        store = CheckpointStore(folder / "checkpoints", pool)
+        for each in (folder, store.folder, *([pool.folder] if pool else [])):
+            remove_partial(each)
         keras.utils.set_random_seed(recipe.seed)
-        yield Run(purpose, folder, recipe, kept, request, lock, pool)
+        checkpoint = store.read() if kept else None
+        yield Run(purpose, folder, recipe, kept, request, lock, store, checkpoint)

@@ -21,7 +21,7 @@ from sedona_tf.errors import UserError
 from sedona_tf.evaluate import __main__ as evaluate
 from sedona_tf.evaluate.ensemble import Ensemble
 from sedona_tf.runs.kept_recipe import write_recipe
-from sedona_tf.train import run
+from sedona_tf.train import trained_run
 
 
 class Data:
@@ -70,7 +70,7 @@ def command(model, monkeypatch, capsys):
                 shutil.rmtree(path)
             return run.Run(config, model, data, {}, 30)
 
-        monkeypatch.setattr(run, "load_run", load_run)
+        monkeypatch.setattr(trained_run, "load_run", load_run)
         given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json, quiet=False)
         monkeypatch.setattr(flags, "FLAGS", given)
         evaluate.main()

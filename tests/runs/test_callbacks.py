@@ -17,7 +17,7 @@ from sedona_tf.errors import UserError
 from sedona_tf.files import locked
 from sedona_tf.recipe import paper
 from sedona_tf.runs.callbacks import SaveCheckpoints, Steps, TensorBoard
-from sedona_tf.runs.checkpoints import Position
+from sedona_tf.runs.checkpoints import CheckpointStore, Position
 from sedona_tf.runs.event_log import EventLog
 from sedona_tf.runs.nan_guard import NanGuard
 from sedona_tf.runs.run import Run
@@ -30,7 +30,8 @@ def test_what_is_not_finite_is_never_saved(tmp_path):
     recipe.train.checkpoint_every = 1
     parts = {"the head": [variable]}
     with locked(tmp_path) as lock:
-        run = Run("train", tmp_path, recipe, None, StopRequest(), lock)
+        store = CheckpointStore(tmp_path / "checkpoints")
+        run = Run("train", tmp_path, recipe, None, StopRequest(), lock, store)
         run.set_phases({"training": 9})
         run.start(
             SimpleNamespace(

@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named(text, tmp_path):
         ({"search": 3}, "'int' object"),
         ({"search": {"steps": 0}}, "search.steps must be at least 1"),
         ({"search": {"steps": "many"}}, "steps"),
-        ({"seed": None}, "seed has no value"),
+        ({"seed": None}, "field seed must be a whole number"),
         ({"data": None}, "'NoneType' object"),
     ],
 )
