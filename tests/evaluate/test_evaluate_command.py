@@ -68,7 +68,8 @@ def command(model, monkeypatch, capsys):
             config.train.epochs = 4
             if gone:
                 shutil.rmtree(path)
-            return run.Run(config, model, data, {}, 30)
+            steps = config.train.epochs * data.steps_per_epoch
+            return trained_run.TrainedRun(config, model, data, {}, 30, steps)
 
         monkeypatch.setattr(trained_run, "load_run", load_run)
         given = types.SimpleNamespace(workdir=str(workdir), split=split, json=as_json, quiet=False)
