@@ -69,7 +69,7 @@ def test_a_recipe_and_a_plan_in_the_home_folder(tmp_path):
     files = ["--plan=~/fashion_mnist_resnet18.json", "--output=~/out.json"]
     done = command("decode", *files, "--blocks=4", **options)
     assert done.returncode == 0, done.stderr
-    assert json.loads((home / "out.json").read_text())["num_blocks"] == 4
+    assert len(json.loads((home / "out.json").read_text())["cut_after"]) == 3
     # Reads the recipe, and refuses it for a plan that is neither a file nor a name.
     files = ["--recipe=~/digits.py:smoke", "--plan=~/digits"]
     done = command("train", *files, "--workdir=~/run", **options)
