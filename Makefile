@@ -39,7 +39,7 @@ bench: .venv/installed  ## short forms of the benchmarks, about 15 minutes; thei
 	$(BIN)/python benchmarks/decoupled.py memory --turns 1
 	$(BIN)/python benchmarks/check_predictions.py --turns 1 --backbones resnet18
 
-robust: .venv/installed  ## hours of kills, damage, full disks, lost workers (BLOWS, SEED, FLIPS, MINUTES, WARM_UP)
+robust: .venv/installed  ## hours of kills, damage, full disks, lost workers (KILLS, SEED, FLIPS, MINUTES, WARM_UP)
 	$(ISOLATED) $(BIN)/python -m pytest -m robustness tests/robustness
 
 format: .venv/installed  ## what lint asks for, as far as ruff can do it

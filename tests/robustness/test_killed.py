@@ -1,10 +1,10 @@
 """Kills and stops runs of a command, and resumes them, over and over.
 
-One run goes undisturbed. Then a run is started, struck, resumed, struck, ..., until it finishes
-before its blow; its result must be that of the undisturbed one bit for bit. Then the next begins,
-until all blows were struck and the last run has finished.
+One run goes undisturbed. Then a run is started, interrupted, resumed, interrupted, and so on, until
+it finishes before its interruption. Its result must be that of the undisturbed one bit for bit. Then
+the next begins, until all kills were made and the last run has finished.
 
-Blows come in three kinds, mixed at random; `BLOWS` of each (10) come from `SEED` (0):
+Kills come in three kinds, mixed at random; `KILLS` of each (10) come from `SEED` (0):
 
 - SIGKILL at random moments within the duration of a whole run.
 - SIGKILL inside operations on the run's files, see tripwire.py: which one is drawn from all kinds
@@ -34,12 +34,12 @@ from robustness.commands import LONG, Disturbed
 from search_runs import ENVIRONMENT, ROOT
 
 pytestmark = pytest.mark.robustness
-BLOWS, SEED = int(os.environ.get("BLOWS", 10)), int(os.environ.get("SEED", 0))
+KILLS, SEED = int(os.environ.get("KILLS", 10)), int(os.environ.get("SEED", 0))
 LIMIT = 10.0
 """Seconds that a run may go on after SIGTERM or SIGINT."""
 
 
-class Blow(NamedTuple):
+class Interruption(NamedTuple):
     """What ends a run: a signal after some seconds, or inside the n-th operation of a kind."""
 
     signal: int = signal.SIGKILL
@@ -48,8 +48,10 @@ class Blow(NamedTuple):
     number: int = 0
 
 
-def draw(kind: str, longest: float, operations: Mapping[str, int], rng: random.Random) -> Blow:
-    """A blow of a kind.
+def draw(
+    kind: str, longest: float, operations: Mapping[str, int], rng: random.Random
+) -> Interruption:
+    """An interruption of a kind.
 
     Args:
         kind: `"moment"`, `"inside"` or `"signal"`.
@@ -59,14 +61,14 @@ def draw(kind: str, longest: float, operations: Mapping[str, int], rng: random.R
     """
     if kind == "inside":
         operation = rng.choice(list(operations))
-        return Blow(operation=operation, number=rng.randint(1, operations[operation]))
+        return Interruption(operation=operation, number=rng.randint(1, operations[operation]))
     sent = signal.SIGKILL if kind == "moment" else rng.choice([signal.SIGTERM, signal.SIGINT])
-    return Blow(sent, rng.uniform(0, longest))
+    return Interruption(sent, rng.uniform(0, longest))
 
 
-def run(command: Disturbed, workdir: Path, blow: Blow) -> tuple[int, float]:
+def run(command: Disturbed, workdir: Path, interruption: Interruption) -> tuple[int, float]:
     """Starts or resumes a run; returns its exit code and how long it went on after a signal."""
-    wire = [tripwire.__file__, workdir, blow.operation, blow.number]
+    wire = [tripwire.__file__, workdir, interruption.operation, interruption.number]
     module = [*wire, f"sedona_tf.{command.name}"]
     resume = ["--resume"] if (workdir / "recipe.json").exists() else []
     with open(workdir.with_suffix(".log"), "ab") as log:
@@ -79,9 +81,9 @@ def run(command: Disturbed, workdir: Path, blow: Blow) -> tuple[int, float]:
             cwd=ROOT,
         )
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(blow.seconds), 0.0
+        return process.wait(interruption.seconds), 0.0
     start = time.monotonic()
-    process.send_signal(blow.signal)
+    process.send_signal(interruption.signal)
     return process.wait(), time.monotonic() - start
 
 
@@ -92,23 +94,25 @@ def test_a_run_that_is_struck_and_resumed_ends_with_the_bits_of_an_undisturbed_o
     # A shell starts what runs in the background deaf to SIGINT, and the runs would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     undisturbed, start = tmp_path / "undisturbed", time.monotonic()
-    assert run(command, undisturbed, Blow())[0] == 0
+    assert run(command, undisturbed, Interruption())[0] == 0
     longest = time.monotonic() - start
     expected = command.result(undisturbed)
     operations = json.loads(tripwire.counts_of(undisturbed).read_text())
     rng = random.Random(SEED)
-    waiting = ["moment", "inside", "signal"] * BLOWS
+    waiting = ["moment", "inside", "signal"] * KILLS
     rng.shuffle(waiting)
     finished = 0
     while waiting:
         workdir, code = tmp_path / f"run_{finished}", -1
         while code != 0:
-            blow = draw(waiting[-1], longest, operations, rng) if waiting else Blow()
-            code, seconds = run(command, workdir, blow)
-            print(f"run {finished}: {blow}, exit code {code} after {seconds:.2f} s")
+            interruption = (
+                draw(waiting[-1], longest, operations, rng) if waiting else Interruption()
+            )
+            code, seconds = run(command, workdir, interruption)
+            print(f"run {finished}: {interruption}, exit code {code} after {seconds:.2f} s")
             if code != 0:
-                assert code in (-blow.signal, 128 + blow.signal) and waiting
-                assert blow.signal == signal.SIGKILL or seconds <= LIMIT
+                assert code in (-interruption.signal, 128 + interruption.signal) and waiting
+                assert interruption.signal == signal.SIGKILL or seconds <= LIMIT
                 waiting.pop()
         assert command.result(workdir) == expected
         assert not list(workdir.rglob("*.partial"))
