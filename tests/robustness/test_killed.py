@@ -1,8 +1,8 @@
 """Kills and stops runs of a command, and resumes them, over and over.
 
-One run goes undisturbed. Then a run is started, interrupted, resumed, interrupted, and so on, until
-it finishes before its interruption. Its result must be that of the undisturbed one bit for bit. Then
-the next begins, until all kills were made and the last run has finished.
+One run goes undisturbed. Then a run is started, interrupted, resumed, interrupted, and so on,
+until it finishes before its interruption. Its result must be that of the undisturbed one bit for
+bit. Then the next begins, until all kills were made and the last run has finished.
 
 Kills come in three kinds, mixed at random; `KILLS` of each (10) come from `SEED` (0):
 
