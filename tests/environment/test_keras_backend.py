@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from search_runs import ENVIRONMENT, SMALL, command, scores, search
@@ -45,6 +46,7 @@ def test_networks_are_the_same(environment, capsys):
     )
     assert done.returncode == 0, done.stderr
     found, backend = json.loads(done.stdout)
+    keras.utils.clear_session()  # names count up from 0 again, as in a new process
     exec(NETWORKS, {})  # here, under no such settings
     expected, _ = json.loads(capsys.readouterr().out)
     assert found == expected and backend == "jax"  # the environment is the user's
