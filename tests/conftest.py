@@ -20,12 +20,16 @@ else:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import gc
+import signal
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from sedona_tf.environment.custom_gradients import dropped_gradients
+
+# A shell starts what runs in the background deaf to SIGINT, and the commands would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before anything starts TensorFlow: replicas are tested on two devices of one CPU, and one thread
 # an operation fixes the order of sums, which tests of equal bits rely on.

@@ -91,8 +91,6 @@ def run(command: Disturbed, workdir: Path, interruption: Interruption) -> tuple[
 def test_a_run_that_is_struck_and_resumed_ends_with_the_bits_of_an_undisturbed_one(
     command, tmp_path
 ):
-    # A shell starts what runs in the background deaf to SIGINT, and the runs would inherit it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     undisturbed, start = tmp_path / "undisturbed", time.monotonic()
     assert run(command, undisturbed, Interruption())[0] == 0
     longest = time.monotonic() - start

@@ -25,14 +25,14 @@ def complete(workdir: Path) -> str:
 
 
 def test_killed_and_stopped_gives_the_uninterrupted_plan(finished, tmp_path, capfd):
-    """SIGKILL, SIGTERM, SIGKILL, each followed by --resume: alpha and beta bit for bit.
+    """SIGKILL and SIGTERM, each followed by --resume: alpha and beta bit for bit.
 
     Before the last, one bit of the newest checkpoint is flipped: its predecessor takes over.
     """
     workdir, rng = tmp_path / "run", random.Random(0)
     with Running(workdir, *SMALL) as run:
-        run.wait_for("checkpoints/pretraining-*")
-        time.sleep(rng.uniform(0, 0.3))
+        run.wait_for("snapshots/search-*")
+        time.sleep(rng.uniform(0, 0.6))
         assert run.end(signal.SIGKILL)[0] == -signal.SIGKILL
     assert not (workdir / "plan.json").exists()
 
@@ -44,14 +44,6 @@ def test_killed_and_stopped_gives_the_uninterrupted_plan(finished, tmp_path, cap
         assert run.end(signal.SIGTERM) == (128 + signal.SIGTERM, "stopped by SIGTERM")
         assert time.monotonic() - asked < 10
     assert complete(workdir) == before
-
-    with Running(workdir, *SMALL, "--resume") as run:
-        run.wait_for("snapshots/search-*")
-        time.sleep(rng.uniform(0, 0.6))
-        assert run.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    assert not (workdir / "plan.json").exists()
-
-    complete(workdir)
     assert "damaged" not in capfd.readouterr().err
 
     older, newest = sorted(existing(workdir, "checkpoints/*"))
